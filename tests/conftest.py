@@ -1,0 +1,37 @@
+"""検査の印と、それが求めるもの。足りなければ理由を付けて省く（CI では省くこと自体が失敗になる）。"""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+
+def _cuda() -> str | None:
+    import torch
+
+    return None if torch.cuda.is_available() else "CUDA のある機械ではない"
+
+
+def _realdata() -> str | None:
+    folder = os.environ.get("TLKIT_TEST_DATA")
+    return None if folder and Path(folder).is_dir() else "TLKIT_TEST_DATA が実データのフォルダを指していない"
+
+
+def _linux() -> str | None:
+    return None if sys.platform == "linux" else "Linux ではない"
+
+
+_NEEDS: dict[str, Callable[[], str | None]] = {"cuda": _cuda, "realdata": _realdata, "linux": _linux}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """印が求めるものが無いとき、その検査を省く。"""
+    reasons: dict[str, str | None] = {}
+    for item in items:
+        for name in _NEEDS:
+            if item.get_closest_marker(name):
+                reason = reasons.setdefault(name, _NEEDS[name]())
+                if reason is not None:
+                    item.add_marker(pytest.mark.skip(reason=f"{name}: {reason}"))
