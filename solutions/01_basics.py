@@ -8,7 +8,7 @@
 import torch
 
 from tlkit import data, plot
-from tlkit.course import check, ready
+from tlkit.course import check, hint, ready
 
 # %% [markdown]
 # ## 演習01-1 MMD²を書く

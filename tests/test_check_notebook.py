@@ -171,6 +171,11 @@ def test_infinite_loop_times_out_and_the_rest_is_judged(folder):
     assert time.monotonic() - began < 40
 
 
+def test_time_out_is_named_even_after_an_unrelated_error(folder):
+    _, rows = run(folder, code("1 / 0", "slip"), answer(1, "while True: pass"), mark(1), *GOOD[2:], timeout=3)
+    assert states(rows) == ["timeout", "passed", "passed"]
+
+
 def test_loop_that_ignores_the_interrupt_ends_all_the_same(folder, monkeypatch):
     monkeypatch.setattr("tlkit.course.checks.notebook_run._INTERRUPT_GRACE_SECONDS", 2)
     stubborn = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nwhile True: pass"
@@ -202,7 +207,8 @@ def test_magics_and_surviving_odd_cells(folder):
     assert states(rows) == ["passed"] * 3
 
 
-def test_runs_in_the_notebooks_folder_with_one_thread(folder):
+def test_runs_in_the_notebooks_folder_with_one_thread(folder, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
     probe = "import os\ndef f1():\n    ok = os.path.exists('fakecheck.py') and os.environ['OMP_NUM_THREADS'] == '1'\n    return 42 if ok else 0"
     _, rows = run(folder, code(probe, "ex-01-1-answer"), *GOOD[1:])
     assert rows["01-1"].state == "passed"

@@ -158,23 +158,12 @@ def test_nan_scores_are_never_best() -> None:
     assert history.best_epoch == 2
 
 
-@pytest.mark.parametrize(("per", "want"), [("step", 9), ("epoch", 3)])
-def test_scheduler_moves_per_step_or_per_epoch(per: str, want: int) -> None:
+def test_scheduler_moves_once_per_step() -> None:
     model = make_model()
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, gamma=0.5)
-    fit(
-        model,
-        make_loader(),
-        loss,
-        optimizer,
-        epochs=3,
-        scheduler=scheduler,
-        scheduler_per=per,
-        device="cpu",
-        progress=False,
-    )
-    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.5**want)
+    fit(model, make_loader(), loss, optimizer, epochs=3, scheduler=scheduler, device="cpu", progress=False)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.5**9)
 
 
 def test_extra_values_of_the_loss_are_recorded() -> None:

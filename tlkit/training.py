@@ -4,7 +4,6 @@
 途中で止まった学習の再開、損失が発散したときの停止。保存と再開の中身は `_checkpoint.py` にある。
 """
 
-import copy
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
@@ -48,6 +47,27 @@ class History:
         """検証の最良の値。"""
         return None if self.best_epoch is None else self.epochs[self.best_epoch - 1]["score"]
 
+    def add(
+        self, row: dict[str, float], model: nn.Module, validate: Callable[[nn.Module], float] | None, mode: str
+    ) -> None:
+        """1 エポックの値を加える。検証の値がこれまでより良ければ、重みの写しを取る。"""
+        self.epochs.append(row)
+        if validate is None:
+            return
+        model.eval()
+        with torch.inference_mode():
+            row["score"] = float(validate(model))
+        sign, best = (1 if mode == "max" else -1), self.best_score
+        if not math.isnan(row["score"]) and (best is None or sign * row["score"] > sign * best):
+            self.best_epoch = len(self.epochs)
+            # state_dict() が返すのは参照である。写しを取らないと、学習とともに「最良の重み」も変わってしまう
+            self.best_state = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+
+    def restore(self, model: nn.Module) -> None:
+        """最良の重みがあれば、モデルに戻す。"""
+        if self.best_state is not None:
+            model.load_state_dict(self.best_state)
+
 
 def fit(  # noqa: PLR0913 どれも名前で渡す。まとめると、かえって読みにくい
     model: nn.Module,
@@ -58,7 +78,6 @@ def fit(  # noqa: PLR0913 どれも名前で渡す。まとめると、かえっ
     epochs: int | None = None,
     steps: int | None = None,
     scheduler: LRScheduler | None = None,
-    scheduler_per: Literal["step", "epoch"] = "step",
     validate: Callable[[nn.Module], float] | None = None,
     mode: Literal["max", "min"] = "max",
     restore_best: bool = True,
@@ -77,8 +96,7 @@ def fit(  # noqa: PLR0913 どれも名前で渡す。まとめると、かえっ
         optimizer: 更新するパラメータを持つ最適化手法。
         epochs: エポックの数。steps とどちらか一方だけを指定する。
         steps: 更新の回数。loader を使い切ったら、初めから引き直す。
-        scheduler: 学習率の予定。
-        scheduler_per: scheduler を進める単位。"step"（更新ごと）か "epoch"。
+        scheduler: 学習率の予定。更新のたびに 1 回進める。
         validate: 検証の値を返す関数。評価モードで、勾配なしで、エポックの終わりに呼ぶ。テストのラベルを渡してはならない。
         mode: 検証の値が大きいほど良いなら "max"、小さいほど良いなら "min"。
         restore_best: 終わりに最良の重みへ戻すか。
@@ -88,15 +106,12 @@ def fit(  # noqa: PLR0913 どれも名前で渡す。まとめると、かえっ
         checkpoint: 途中経過を書くファイル。すでにあれば、続きから再開する。失うのは多くても 1 エポックである。
         progress: 経過を表示するか。表示は一行を書き換えるだけで、ノートブックに部品を残さない。
 
-    Returns:
-        記録。
-
     Raises:
         ValueError: epochs と steps の指定、loader、損失の形が条件に合わないとき。
         TrainingDivergedError: 損失が NaN か無限大になったとき。それまでの最良の重みがあれば、戻してから知らせる。
     """
     total, per_epoch = _plan(loader, epochs, steps)
-    run = _Run(model, loader, loss, optimizer, scheduler, scheduler_per, pick_device(device), amp, channels_last)
+    run = _Run(model, loader, loss, optimizer, scheduler, pick_device(device), amp, channels_last)
     history = History()
     state = TrainingState(model, optimizer, scheduler, run.scaler, loader, history)
     done = state.load(checkpoint) if checkpoint else 0
@@ -104,20 +119,15 @@ def fit(  # noqa: PLR0913 どれも名前で渡す。まとめると、かえっ
     try:
         while done < total:
             count = min(per_epoch, total - done)
-            losses = run.epoch(count, done, bar)
+            row = {"epoch": len(history.epochs) + 1, "step": done + count, **run.epoch(count, done, bar)}
             done += count
-            row = {"epoch": float(len(history.epochs) + 1), "step": float(done), **losses}
-            if validate is not None:
-                row["score"] = _validated(model, validate)
-            _record(history, row, model, mode)
+            history.add(row, model, validate, mode)
             if checkpoint:
                 state.save(checkpoint, done)
-    except TrainingDivergedError:
-        _restore(model, history, restore_best)
-        raise
     finally:
         bar.close()
-    _restore(model, history, restore_best)
+        if restore_best:
+            history.restore(model)
     return history
 
 
@@ -130,7 +140,6 @@ class _Run:
     loss: Loss
     optimizer: Optimizer
     scheduler: LRScheduler | None
-    scheduler_per: str
     device: torch.device
     amp: torch.dtype | None
     channels_last: bool
@@ -155,8 +164,6 @@ class _Run:
             if last or self.device.type == "cpu" or index % 20 == 19:  # GPU では、値を見るたびに待ちが生じる
                 self._require_finite(sums["loss"], done + index + 1)
                 bar.update(done + index + 1, float(values["loss"]))
-        if self.scheduler is not None and self.scheduler_per == "epoch":
-            self.scheduler.step()
         if count == len(self.loader) and self.batches is not None:
             next(self.batches, None)  # 使い切った後の乱数の消費まで済ませてから保存する（再開と一致させるため）
             self.batches = None
@@ -177,7 +184,7 @@ class _Run:
         self.scaler.scale(values["loss"]).backward()  # type: ignore[no-untyped-call]
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        if self.scheduler is not None and self.scheduler_per == "step":
+        if self.scheduler is not None:
             self.scheduler.step()
         return {name: value.detach() for name, value in values.items()}
 
@@ -201,29 +208,6 @@ def _plan(loader: DataLoader[Any], epochs: int | None, steps: int | None) -> tup
     if total < 1:
         raise ValueError(f"epochs={epochs}、steps={steps} が渡されました。1 以上の整数を指定してください。")
     return total, per_epoch
-
-
-def _validated(model: nn.Module, validate: Callable[[nn.Module], float]) -> float:
-    model.eval()
-    with torch.inference_mode():
-        return float(validate(model))
-
-
-def _record(history: History, row: dict[str, float], model: nn.Module, mode: str) -> None:
-    history.epochs.append(row)
-    if "score" not in row:
-        return
-    sign = 1 if mode == "max" else -1
-    best = history.best_score
-    if not math.isnan(row["score"]) and (best is None or sign * row["score"] > sign * best):
-        history.best_epoch = len(history.epochs)
-        # state_dict() が返すのは参照である。写しを取らないと、学習とともに「最良の重み」も変わってしまう
-        history.best_state = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
-
-
-def _restore(model: nn.Module, history: History, wanted: bool) -> None:
-    if wanted and history.best_state is not None:
-        model.load_state_dict(copy.copy(history.best_state))
 
 
 def _to_device(batch: Any, device: torch.device, layout: torch.memory_format) -> Any:

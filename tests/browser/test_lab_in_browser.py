@@ -20,11 +20,19 @@ CELLS = [
 def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabSession]:
     folder = tmp_path_factory.mktemp("browser")
     with running_lab(make_course(folder), folder / "home") as started:
-        book = nbformat.v4.new_notebook()
-        book.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
-        book.cells = [nbformat.v4.new_markdown_cell("# 小さな例 $x^2$"), *map(nbformat.v4.new_code_cell, CELLS)]
-        nbformat.write(book, started.work / "small.ipynb")
+        write(
+            started,
+            "small.ipynb",
+            nbformat.v4.new_markdown_cell("# 小さな例 $x^2$"),
+            *map(nbformat.v4.new_code_cell, CELLS),
+        )
         yield started
+
+
+def write(session: LabSession, name: str, *cells: nbformat.NotebookNode) -> None:
+    spec = {"name": "python3", "display_name": "Python 3", "language": "python"}  # 無いと、開いたときに尋ねられる
+    book = nbformat.v4.new_notebook(cells=list(cells), metadata={"kernelspec": spec})
+    nbformat.write(book, session.work / name)
 
 
 def test_menus_are_japanese_and_nothing_pops_up(session: LabSession) -> None:
@@ -50,6 +58,7 @@ def test_run_all_by_the_menu(session: LabSession) -> None:
         screenshot(page, "lab-run-all")
         save(page)
     assert outside == []
+    assert not any("Traceback" in line for line in session.lines)
     saved = nbformat.read(session.work / "small.ipynb", as_version=4)
     assert [cell.execution_count for cell in saved.cells if cell.cell_type == "code"] == [1, 2, 3]
     assert sorted(path.name for path in session.work.glob("small*")) == ["small.ipynb"]  # .py が勝手に作られない
@@ -57,8 +66,7 @@ def test_run_all_by_the_menu(session: LabSession) -> None:
 
 def test_an_error_is_seen_as_an_error(session: LabSession) -> None:
     """errors() が働くことの裏付け。"""
-    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 / 0")])
-    nbformat.write(book, session.work / "broken.ipynb")
+    write(session, "broken.ipynb", nbformat.v4.new_code_cell("1 / 0"))
     with open_lab(session) as page:
         open_notebook(page, session, "broken.ipynb")
         run_all(page, 1)

@@ -33,7 +33,7 @@ print("after")
 def test_kernel_environment_is_fixed_and_private(course: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """利用者の登録したカーネル、起動時のスクリプト、環境変数が、どれも効かないこと。"""
     stray = tmp_path / "jupyter" / "kernels" / "python3"
-    startup = tmp_path / "ipython" / "profile_default" / "startup"
+    startup = tmp_path / "home" / ".ipython" / "profile_default" / "startup"
     for folder in (stray, startup):
         folder.mkdir(parents=True)
     spec = {"argv": ["false", "{connection_file}"], "display_name": "bad", "language": "python"}
@@ -41,7 +41,7 @@ def test_kernel_environment_is_fixed_and_private(course: Path, tmp_path: Path, m
     (startup / "0.py").write_text("print('startup ran')", encoding="utf-8")
     for name, value in {
         "JUPYTER_PATH": str(tmp_path / "jupyter"),
-        "IPYTHONDIR": str(tmp_path / "ipython"),
+        "HOME": str(tmp_path / "home"),
         "OMP_NUM_THREADS": "7",
         "TZ": "UTC",
         "TLKIT_CHECK": "strict",

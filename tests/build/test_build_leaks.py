@@ -46,6 +46,7 @@ def test_clean_exercise_has_no_leak(tmp_path: Path) -> None:
         code("value = within( x )+(within(y)) -2*gram( x,y ).mean()"),
         code("print('答え', inside(a) + inside(b) - 2 * k(a, b).mean())"),
         code(f"# ヒント\n# {RETURN}\nx = 1"),
+        code("# return inside(p) + inside(q) - 2 * kern(p, q).mean()\nx = 1"),
         code(f'"""\n説明\n\n    {RETURN}\n"""'),
         code("text = 'inner.sum() / n**2 と within(x) + within(y) - 2 * gram(x, y).mean() を返す'"),
         fenced(f"def other(x, y):\n    {RETURN}"),

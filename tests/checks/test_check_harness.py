@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import random
+import subprocess
 import sys
 import warnings
 from collections.abc import Callable
@@ -304,11 +305,20 @@ def test_trial_describes_results() -> None:
     assert seen(lambda x: object())["refused"]
 
 
+def test_a_check_does_not_load_the_compiler() -> None:
+    """torch._dynamo の読み込みは 1 秒以上かかる。最初の確認を待たせないこと。"""
+    program = "import sys\nfrom tlkit.course.checks.harness import evaluate\nfrom tlkit.course.checks.registry import question\n"
+    program += "evaluate(question('01-1'), (lambda x, y, s, e: (x.sum() + y.sum()) * 0,))\nprint('torch._dynamo' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, encoding="utf-8", check=True)
+    assert done.stdout == "False\n"
+
+
 def test_a_check_does_not_depend_on_the_one_before() -> None:
     def answer(x: torch.Tensor) -> torch.Tensor:
         return x + torch.rand(3)
 
     question = make_question(lambda f, inputs: f(inputs["x"]))
     first = collect(question, (answer,), 1)
+    torch.manual_seed(12345)
     collect(question, (spoil,), 2)
     assert collect(question, (answer,), 1) == first

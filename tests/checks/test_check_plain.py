@@ -188,5 +188,11 @@ def test_forged_records_are_refused(text: str) -> None:
         unseal(text)
 
 
+def test_a_huge_view_is_refused_before_it_is_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.Tensor, "to", lambda *_: pytest.fail("大きさを確かめる前に写した"))
+    with pytest.raises(PlainError, match="大きすぎます"):
+        to_plain(torch.zeros(1).expand(10**9))
+
+
 def test_lone_surrogates_can_be_printed() -> None:
     to_plain("\ud800").encode("utf-8")

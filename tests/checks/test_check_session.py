@@ -88,7 +88,7 @@ def test_the_learners_exception_is_the_cause() -> None:
         session.check("01-1", function(BROKEN))
     assert isinstance(caught.value.__cause__, RuntimeError)
     lines = caught.value._render_traceback_()
-    assert "あなたのコードの 5 行目（mmd2 の中）" in lines[0]
+    assert "あなたのコードの5行目（mmd2 の中）" in lines[0]
     assert lines[-1].startswith("CheckFailed: 01-1 ")
     assert "harness" not in "".join(lines)
 
@@ -322,7 +322,7 @@ def test_in_a_real_kernel(tmp_path: Path) -> None:
     assert outputs[1][0].text == "⏳ 01-1 未着手\n"
     assert outputs[2][0].text == "⏭ 01-1 が未完成です\n"
     shown = "\n".join(outputs[3][0].traceback)
-    assert "あなたのコードの 4 行目（mmd2 の中）: return torch.ones(2) @ torch.ones(3)" in shown
+    assert "あなたのコードの4行目（mmd2 の中）: return torch.ones(2) @ torch.ones(3)" in shown
     assert "harness.py" not in shown
     assert len(shown.splitlines()) < 12
     assert outputs[4][0].ename == "CheckFailed"

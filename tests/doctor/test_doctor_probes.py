@@ -140,3 +140,13 @@ def test_reason_for_not_writing_is_given(error: OSError, reason: str, monkeypatc
     assert folders.cannot_write(tmp_path) == ""
     monkeypatch.setattr(folders.tempfile, "TemporaryFile", fail)
     assert folders.cannot_write(tmp_path) == reason
+
+
+@pytest.mark.usefixtures("healthy")
+def test_limits_themselves_are_still_enough(monkeypatch: Patch) -> None:
+    monkeypatch.setattr(machine, "available_memory", lambda: machine.MEMORY_FAULT)
+    assert machine.memory().state == "note"
+    monkeypatch.setattr(machine, "available_memory", lambda: machine.MEMORY_NOTE)
+    assert machine.memory().state == "ok"
+    monkeypatch.setattr(machine.shutil, "disk_usage", lambda _: Namespace(free=2 * GB))
+    assert machine.disk().state == "ok"

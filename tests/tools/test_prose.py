@@ -13,6 +13,7 @@ import offline
 import pytest
 from prose import install, lint, markdown_checks, sources, textlint
 from prose.document import Document, Kind, Line
+from prose.python_text import light_lines
 
 LONG = (
     "この文は、"
@@ -214,6 +215,25 @@ def test_markdown_cells_equal_those_of_jupytext(course: Path) -> None:
     assert "\n".join(line.text for line in prose.lines if line.text) == "\n".join(
         text for cell in cells for text in cell.splitlines() if text
     )
+
+
+def test_quiz_values_keep_their_places(course: Path) -> None:
+    (quiz,) = sources.read_all(course, ["chapters/quiz/01_x.yaml"])
+    taken = [(line.number, line.column, line.text, line.kind) for line in quiz.lines if line.text]
+    assert taken[0] == (2, 8, "破滅的忘却の説明として最も適切なものはどれか。", Kind.QUESTION)
+    assert taken[-2:] == [
+        (9, 6, "そのとおりです。", Kind.PROSE),
+        (10, 6, "**定義（要点）**は本文にあります。", Kind.PROSE),
+    ]
+    assert [number for number, *_ in taken] == [2, 4, 5, 7, 9, 10]
+
+
+def test_code_and_fields_inside_strings_are_hidden() -> None:
+    lines = light_lines('f"{学生モデル}の値"\n"`学生モデル`は名前"\n')
+    assert "学生モデル" not in "".join(line.text for line in lines)
+    assert [(line.number, line.text[line.text.index("の値") :]) for line in lines if "の値" in line.text] == [
+        (1, "の値")
+    ]
 
 
 @pytest.mark.parametrize(

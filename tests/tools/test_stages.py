@@ -33,7 +33,7 @@ class TestVerdict:
         assert "Chromium" in faults(outcome, ci=True)[0]
 
     def test_only_cuda_may_be_left_out_in_ci(self) -> None:
-        assert faults(Outcome("t", ok=True, left_out=[LeftOut("検査 1 件", "[cuda] 無い")]), ci=True) == []
+        assert faults(Outcome("t", ok=True, left_out=[LeftOut("検査 1 件", "cuda: 無い")]), ci=True) == []
         assert faults(Outcome("t", ok=True, left_out=[LeftOut("検査 1 件", "cuda っぽい理由")]), ci=True)
 
     def test_more_than_45_minutes_fails_in_ci_and_counts_preparation(self) -> None:
@@ -41,6 +41,20 @@ class TestVerdict:
         assert faults(outcome, ci=True) == []
         assert "上限は 45 分" in faults(outcome, ci=True, preparation=61)[0]
         assert faults(outcome, ci=False, preparation=61) == []
+
+    def test_the_reason_given_by_conftest_is_the_one_that_is_allowed(self, tmp_path: Path) -> None:
+        # conftest.py の書き出しが変わったら、ここで気づく。
+        (tmp_path / "conftest.py").write_bytes((ROOT / "tests" / "conftest.py").read_bytes())
+        code = "import pytest\n@pytest.mark.cuda\ndef test_a(): pass\n@pytest.mark.realdata\ndef test_b(): pass\n"
+        (tmp_path / "test_a.py").write_text(f"import sys\nsys.modules['torch'] = __import__('fake_torch')\n{code}")
+        fake = "class cuda:\n    @staticmethod\n    def is_available(): return False\n"
+        (tmp_path / "fake_torch.py").write_text(fake, encoding="utf-8")
+        command = [sys.executable, "-m", "pytest", "-q", "--junitxml=r.xml", "-p", "no:cacheprovider", "test_a.py"]
+        quiet = {k: v for k, v in commands.environment().items() if k != "TLKIT_TEST_DATA"}
+        subprocess.run(command, cwd=tmp_path, capture_output=True, check=False, env=quiet)
+        counts = junit.read(tmp_path / "r.xml")
+        assert counts is not None
+        assert sorted(item.allowed_in_ci for item in counts.left_out) == [False, True]
 
 
 class TestReport:
@@ -73,7 +87,7 @@ class TestJunit:
             "import pytest\n"
             "def test_ok(): pass\n"
             "def test_bad(): assert False\n"
-            "@pytest.mark.skip(reason='[cuda] no')\ndef test_c(): pass\n"
+            "@pytest.mark.skip(reason='cuda: no')\ndef test_c(): pass\n"
             "@pytest.mark.xfail(reason='later')\ndef test_x(): assert False\n"
             "@pytest.fixture\ndef broken(): raise RuntimeError\n"
             "def test_e(broken): pass\n",
@@ -84,7 +98,7 @@ class TestJunit:
         counts = junit.read(tmp_path / "r.xml")
         assert counts is not None
         assert (counts.passed, counts.failed, counts.skipped) == (1, 2, 2)
-        assert [x.why for x in counts.left_out] == ["[cuda] no", "期待した失敗: later"]
+        assert [x.why for x in counts.left_out] == ["cuda: no", "期待した失敗: later"]
         assert [x.allowed_in_ci for x in counts.left_out] == [True, False]
 
     @pytest.mark.parametrize("text", [None, "", "<testsuites>"])

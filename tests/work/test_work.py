@@ -61,7 +61,7 @@ def test_untouched_notebook_is_replaced_with_a_backup(course, work):
     [(rel, backup)] = report.replaced
     assert rel == REL
     assert backup.read_bytes() == old
-    assert "ディスクから再読み込み" in "\n".join(report.lines())
+    assert "を再読み込み」" in "\n".join(report.lines())
     assert report.unchanged == 2
 
 

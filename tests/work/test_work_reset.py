@@ -34,7 +34,7 @@ def test_reset_restores_one_answer_and_nothing_else(work):
     cells = read(work / REL)["cells"]
     assert [source_of(cells[i]) for i in (2, 6)] == ["問題文に書いたメモ", "sigma = 3.0"]
     assert report.backup.read_bytes() == before
-    assert "ディスクから再読み込み" in "\n".join(report.lines())
+    assert "を再読み込み」" in "\n".join(report.lines())
 
 
 def reshape(path: Path, change) -> bytes:

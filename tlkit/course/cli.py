@@ -141,7 +141,8 @@ def build(
     from tlkit.course.build import build as build_notebooks
 
     report = build_notebooks(paths or None, check=check_only, nbgrader=nbgrader, jobs=jobs, force=force)
-    print(f"作成 {len(report.built)} 冊、変更なし {len(report.skipped)} 冊（{report.seconds:.1f} 秒）")
+    found = f"ずれ {len(report.problems)} 件" if check_only else f"作成 {len(report.built)} 冊"
+    print(f"{found}、変更なし {len(report.skipped)} 冊（{report.seconds:.1f} 秒）")
     for line in report.allowed:
         print(f"許可された文: {line}")
     for line in report.problems:

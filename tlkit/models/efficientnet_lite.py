@@ -36,7 +36,7 @@ class SamePadConv2d(nn.Conv2d):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) → (N, C', ceil(H/s), ceil(W/s))。"""
+        """畳み込む。(N, C, H, W) → (N, C', ceil(H/s), ceil(W/s))。"""
         pads: list[int] = []
         for size, kernel, stride in zip(
             (x.shape[-1], x.shape[-2]), self.kernel_size[::-1], self.stride[::-1], strict=True
@@ -63,7 +63,7 @@ class InvertedResidual(nn.Module):
         self.residual = stride == 1 and in_channels == out_channels
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) → (N, C', H/s, W/s)。"""
+        """ブロックを通す。(N, C, H, W) → (N, C', H/s, W/s)。"""
         branch: Tensor = self.layers(x)
         return x + branch if self.residual else branch
 

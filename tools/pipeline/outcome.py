@@ -5,7 +5,7 @@ CI（環境変数 CI=true）では、cuda の検査のほかは何も省けな�
 
 from dataclasses import dataclass, field
 
-CUDA = "[cuda]"
+CUDA = "cuda: "  # tests/conftest.py が付ける、cuda の印の理由の書き出し
 TOTAL_LIMIT_SECONDS = 45 * 60
 
 
@@ -15,7 +15,7 @@ class LeftOut:
 
     Attributes:
         what: 何を。
-        why: なぜ。先頭の `[印]` で種類を表す（cuda だけが CI でも許される）。
+        why: なぜ。印による省略は `印: ` で始まる（cuda だけが CI でも許される）。
     """
 
     what: str

@@ -49,9 +49,8 @@ def ensure() -> None:
     """必要なら `npm ci` で入れる。
 
     Raises:
-        ToolMissingError: node や npm がない、または取り寄せに失敗したとき。
+        ToolMissingError: npm がない、または取り寄せに失敗したとき。
     """
-    node()
     if installed():
         return
     print("textlint を入れます（約 135 MB、1 分ほど）…", flush=True)

@@ -93,7 +93,8 @@ def diagnose(text: str, arguments: tuple[str, ...]) -> str:
             "通信に失敗しました。ネットワーク（社内ならプロキシの設定 HTTPS_PROXY や pip.conf）を確かめて、"
             "同じコマンドをもう一度実行してください。済んだところは残っているので、続きから再開します。"
         )
-    if "No matching distribution" in text and any("+cpu" in argument for argument in arguments):
+    missing = "No matching distribution" in text or "ResolutionImpossible" in text
+    if missing and any("+cpu" in argument for argument in arguments):
         return (
             "CPU 専用の PyTorch（版の末尾が +cpu のもの）が、いまの pip の設定では見つかりません。\n"
             "PyTorch の公式サイトの Install ページで Linux / Pip / CPU を選ぶと、CPU 用の索引の URL が表示されます。それを\n"
@@ -101,7 +102,7 @@ def diagnose(text: str, arguments: tuple[str, ...]) -> str:
             "のように渡すか、PIP_EXTRA_INDEX_URL か pip.conf の extra-index-url に書いてください。\n"
             "容量に余裕があれば、CPU=1 を付けない通常版でも、GPU の無い機械でそのまま動きます。"
         )
-    if "No matching distribution" in text or "ResolutionImpossible" in text:
+    if missing:
         return (
             "固定された版のパッケージが見つかりません。この OS と CPU が対応外か、pip の索引の設定が古い写しを指しています。\n"
             "対応するのは Linux x86_64、Windows x86_64、macOS 14 以降（Apple シリコン）と Python 3.11〜3.13 です。"

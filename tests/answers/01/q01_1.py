@@ -182,6 +182,22 @@ def pairs_rows(x, y, sigma, estimator="biased"):
     return value + 2 * kernel(x, y, sigma).mean() - 2 * cross
 
 
+@wrong("cross-weights")
+def averages_half_of_the_pairs(x, y, sigma, estimator="biased"):
+    kxy = kernel(x, y, sigma)
+    half = torch.ones_like(kxy).triu()
+    return broadcast(x, y, sigma, estimator) + 2 * kxy.mean() - 2 * (kxy * half).sum() / half.sum()
+
+
+@wrong("biased-weights")
+def averages_the_upper_triangle(x, y, sigma, estimator="biased"):
+    def within(z):
+        mask = torch.ones(len(z), len(z), dtype=z.dtype).triu(0 if estimator == "biased" else 1)
+        return (kernel(z, z, sigma) * mask).sum() / mask.sum()
+
+    return within(x) + within(y) - 2 * kernel(x, y, sigma).mean()
+
+
 @wrong("cross-coefficient")
 def forgets_the_two_of_the_cross_term(x, y, sigma, estimator="biased"):
     return broadcast(x, y, sigma, estimator) + kernel(x, y, sigma).mean()

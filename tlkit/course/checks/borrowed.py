@@ -70,8 +70,6 @@ def _full_name(frame: FrameType) -> str:
 
 def _is_entry(frame: FrameType) -> bool:
     """学習者か教材の側から tlkit に入った最初の呼び出しか。読み込みの最中に動くコードは数えない。"""
-    if frame.f_code.co_name == "<module>":
-        return False
     for caller in callers(frame):
         filename = caller.f_code.co_filename
         if is_science(filename) or filename.startswith("<frozen importlib"):

@@ -34,7 +34,7 @@ def general(state: str, error: dict[str, Any] | None, borrowed: list[str], mutat
 
 def raised(error: dict[str, Any], when: str = "") -> Verdict:
     """答えが例外で止まったときの診断。when は「N ≠ M のとき」のような場面。"""
-    where = f"{error['line']} 行目で" if error.get("line") else ""
+    where = f"{error['line']}行目で" if error.get("line") else ""
     kind = error.get("type", "例外")
     if kind == "SystemExit":
         return wrong(

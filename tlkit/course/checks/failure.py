@@ -19,5 +19,5 @@ def _origin(cause: BaseException | None) -> list[str]:
     lines = []
     if record["line"] is not None:
         where = f"{record['function']} の中" if record["function"] not in ("", "<module>") else "セル"
-        lines.append(f"----> あなたのコードの {record['line']} 行目（{where}）: {record['source']}")
+        lines.append(f"----> あなたのコードの{record['line']}行目（{where}）: {record['source']}")
     return [*lines, f"{record['type']}: {record['message']}", ""]

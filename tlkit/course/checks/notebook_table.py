@@ -22,10 +22,11 @@ _MARKS: dict[State, str] = {
 def print_result(result: NotebookResult) -> None:
     """表と、合格した数を印字する。"""
     console = Console(highlight=False)
-    table = Table("問題", "結果", "診断", title=escape(str(result.path)), box=box.ROUNDED, show_lines=True)
+    table = Table("問題", "結果", "診断", box=box.ROUNDED, show_lines=True)
     table.columns[0].no_wrap = table.columns[1].no_wrap = True
     for row in result.rows:
         table.add_row(escape(row.question), _MARKS[row.state], escape(row.detail))
+    console.print(escape(str(result.path)), soft_wrap=True)
     console.print(table)
     passed = sum(row.state == "passed" for row in result.rows)
     console.print(f"{len(result.rows)} 問のうち {passed} 問に合格しました。")

@@ -35,7 +35,7 @@ def _standard(seed: int) -> None:
     torch.set_grad_enabled(True)
     torch.set_default_dtype(torch.float32)
     _set_default_device(None)
-    torch.use_deterministic_algorithms(False)
+    _set_deterministic((False, False))
     torch.autograd.set_detect_anomaly(False)
 
 
@@ -74,7 +74,8 @@ def _deterministic() -> tuple[bool, bool]:
 
 
 def _set_deterministic(flags: tuple[bool, bool]) -> None:
-    torch.use_deterministic_algorithms(flags[0], warn_only=flags[1])
+    if _deterministic() != flags:  # 呼ぶだけで torch._inductor の読み込みに 1 秒かかる
+        torch.use_deterministic_algorithms(flags[0], warn_only=flags[1])
 
 
 def _cudnn() -> tuple[bool, bool]:

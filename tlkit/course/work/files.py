@@ -15,7 +15,7 @@ from typing import Any
 from tlkit.course.errors import CourseError
 
 RELOAD_HINT = (
-    "JupyterLab で開いたままのときは、ファイルメニューの「ディスクから再読み込み」を選んでください。"
+    "JupyterLab で開いたままのときは、ファイルメニューの「ディスクから ノートブック を再読み込み」を選んでください。"
     "開いたまま保存すると、前の内容で上書きされます。"
 )
 _NOTHING_LOST = "元のファイルは、そのまま残っています。"
