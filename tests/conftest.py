@@ -28,7 +28,12 @@ def _browser() -> str | None:
     return None if Path(chromium).is_file() else f"Chromium が無い（{chromium}。場所は TLKIT_CHROMIUM で変えられる）"
 
 
-_NEEDS: dict[str, Callable[[], str | None]] = {"cuda": _cuda, "realdata": _realdata, "linux": _linux, "browser": _browser}
+_NEEDS: dict[str, Callable[[], str | None]] = {
+    "cuda": _cuda,
+    "realdata": _realdata,
+    "linux": _linux,
+    "browser": _browser,
+}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

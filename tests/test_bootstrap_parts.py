@@ -179,7 +179,7 @@ def test_damaged_stamp_is_the_same_as_none(tmp_path: Path) -> None:
 
 def test_old_python_looks_for_another(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     used: list[list[str]] = []
-    monkeypatch.setattr(bootstrap, "supported", lambda version: tuple(version) != sys.version_info[:2])
+    monkeypatch.setattr(bootstrap, "can_prepare", lambda _: False)
     monkeypatch.setattr(bootstrap, "find_python", lambda: ["python3.12"])
     monkeypatch.setattr(bootstrap, "hand_over", lambda command: used.append(command) or 0)
     assert bootstrap.main(["lab"]) == 0
@@ -189,6 +189,18 @@ def test_old_python_looks_for_another(monkeypatch: pytest.MonkeyPatch, capsys: p
     said = capsys.readouterr().err
     assert "Python 3.11、3.12、3.13 のどれか" in said
     assert "apt install" in said
+
+
+def test_python_without_ensurepip_cannot_start_but_can_go_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert bootstrap.can_prepare(tmp_path)
+    monkeypatch.setattr(bootstrap.importlib.util, "find_spec", lambda _: None)
+    assert not bootstrap.can_prepare(tmp_path)
+    assert "ensurepip" in bootstrap.explain_missing()
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / "pyvenv.cfg").touch()
+    assert bootstrap.can_prepare(tmp_path)
+    monkeypatch.setattr(bootstrap.sys, "version_info", (3, 10, 1))
+    assert not bootstrap.can_prepare(tmp_path)
 
 
 def test_only_python_that_really_runs_is_usable(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ r"""`make lab` や `make test` が使う仮想環境 `.venv` を、作る・直�
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import shutil
 import signal
@@ -15,6 +16,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parents[1]
 OLDEST, NEWEST = (3, 11), (3, 13)
 CANDIDATES = ("python3.12", "python3.13", "python3.11")
 PROBE = "import ensurepip, sys, venv; print('%d %d' % sys.version_info[:2])"
@@ -23,6 +25,12 @@ PROBE = "import ensurepip, sys, venv; print('%d %d' % sys.version_info[:2])"
 def supported(version: tuple[int, ...]) -> bool:
     """この版の Python で教材が動くか。"""
     return OLDEST <= tuple(version[:2]) <= NEWEST
+
+
+def can_prepare(root: Path) -> bool:
+    """この Python で用意を始められるか。Debian の python3 には、仮想環境を作る部品が無いことがある。"""
+    made = (root / ".venv" / "pyvenv.cfg").is_file()
+    return supported(sys.version_info[:2]) and (made or importlib.util.find_spec("ensurepip") is not None)
 
 
 def usable(command: list[str]) -> bool:
@@ -80,7 +88,7 @@ def main(argv: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         getattr(stream, "reconfigure", lambda **_: None)(errors="replace")
     options = parse(sys.argv[1:] if argv is None else argv)
-    if not supported(sys.version_info[:2]):
+    if not can_prepare(ROOT):
         other = find_python()
         if other:
             return hand_over(other)
@@ -89,7 +97,7 @@ def main(argv: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # 止められたら Ctrl-C と同じ後始末をする
     from venvkit.install import run  # 対応する版だと確かめてから読み込む（tomllib などを使うため）
 
-    return run(Path(__file__).resolve().parents[1], options.profile, options.cpu)
+    return run(ROOT, options.profile, options.cpu)
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ def test_kernel_environment_is_fixed_and_private(course: Path, tmp_path: Path, m
         folder.mkdir(parents=True)
     spec = {"argv": ["false", "{connection_file}"], "display_name": "bad", "language": "python"}
     (stray / "kernel.json").write_text(json.dumps(spec), encoding="utf-8")
-    (startup / "0.py").write_text("print('startup ran')", encoding="utf-8")
+    (startup / "0.py").write_text("import os\nos.environ['FORCE_STRAY'] = 'startup'", encoding="utf-8")
     for name, value in {
         "JUPYTER_PATH": str(tmp_path / "jupyter"),
         "HOME": str(tmp_path / "home"),

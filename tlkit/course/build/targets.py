@@ -75,7 +75,7 @@ def select_targets(paths: Sequence[Path], root: Path | None = None) -> list[Targ
         return targets
     chosen: set[Target] = set()
     for path in paths:
-        chosen |= _matching(_locate(Path(path), root), targets, root)
+        chosen |= _matching(Path(path), targets, root)
     return [target for target in targets if target in chosen]
 
 
@@ -90,28 +90,24 @@ def _sources(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("*.py") if _SOURCE_NAME.fullmatch(path.name))
 
 
-def _locate(path: Path, root: Path) -> Path:
-    """今のフォルダか、教材の根から見た場所。教材の中で実際にある方を選ぶ。"""
-    candidates = [(base / path.expanduser()).resolve() for base in (Path.cwd(), root)]
-    inside = [found for found in candidates if found.exists() and found.is_relative_to(root)]
-    return next(iter(inside), candidates[-1] if not candidates[0].exists() else candidates[0])
-
-
 def _matching(path: Path, targets: list[Target], root: Path) -> set[Target]:
-    if path.is_relative_to(work_root()):
-        raise CourseError(
-            f"{path} は作業フォルダの中です。build は学習者のファイルに触れません。\n"
-            "元のノートブックを作り直すには、chapters/ か solutions/ の .py を指定してください。"
-        )
-    matched = {target for target in targets if _points_to(path, target)}
-    if not matched:
-        names = "、".join(sorted({target.source_name for target in targets})) or "（1 つもありません）"
-        raise CourseError(
-            f"{path} から作れるノートブックがありません（教材の根: {root}）。\n"
-            f"chapters/ か solutions/ の NN_名前.py、そこから作られる .ipynb、またはフォルダを指定してください。\n"
-            f"いまある元ファイル: {names}"
-        )
-    return matched
+    """PATH が指す作り先。今のフォルダから見た場所、次に教材の根から見た場所として読む。"""
+    places = [(base / path.expanduser()).resolve() for base in (Path.cwd(), root)]
+    for place in places:
+        if place.is_relative_to(work_root()):
+            raise CourseError(
+                f"{place} は作業フォルダの中です。build は学習者のファイルに触れません。\n"
+                "元のノートブックを作り直すには、chapters/ か solutions/ の .py を指定してください。"
+            )
+        matched = {target for target in targets if _points_to(place, target)}
+        if matched:
+            return matched
+    names = "、".join(sorted({target.source_name for target in targets})) or "（1 つもありません）"
+    raise CourseError(
+        f"{path} から作れるノートブックがありません（教材の根: {root}）。\n"
+        "chapters/ か solutions/ の NN_名前.py、そこから作られる .ipynb、またはフォルダを指定してください。\n"
+        f"いまある元ファイル: {names}"
+    )
 
 
 def _points_to(path: Path, target: Target) -> bool:
