@@ -66,7 +66,7 @@ def pins(text: str) -> list[tuple[str, str, str]]:
 
 
 def tidy(text: str) -> str:
-    """ブラウザー上の Python（emscripten）にしか関わらない行を除き、見出しを付ける。"""
+    """ブラウザ上の Python（emscripten）にしか関わらない行を除き、見出しを付ける。"""
     kept = []
     for name, version, marker in pins(text):
         if marker and not any(Marker(marker).evaluate(environment) for environment in environments()):
