@@ -57,22 +57,23 @@ def make_course(folder: Path) -> Path:
     return course
 
 
-def environment(course: Path, home: Path) -> dict[str, str]:
-    """設定の無い新しい利用者の、画面の無い機械。"""
+def environment(course: Path, home: Path, work: Path | None = None) -> dict[str, str]:
+    """設定の無い新しい利用者の、画面の無い機械。work を渡すと、作業フォルダをそこに置く。"""
     home.mkdir(exist_ok=True)
     kept = {key: value for key, value in os.environ.items() if not key.startswith("JUPYTER")}
     for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER", "TLKIT_WORK", "XDG_RUNTIME_DIR"):
         kept.pop(name, None)
-    return {**kept, "TLKIT_COURSE": str(course), "HOME": str(home), "PYTHONUNBUFFERED": "1"}
+    place = {"TLKIT_WORK": str(work)} if work else {}
+    return {**kept, **place, "TLKIT_COURSE": str(course), "HOME": str(home), "PYTHONUNBUFFERED": "1"}
 
 
 @contextmanager
-def running_lab(course: Path, home: Path, port: int | None = None) -> Iterator[LabSession]:
+def running_lab(course: Path, home: Path, port: int | None = None, work: Path | None = None) -> Iterator[LabSession]:
     """`tlkit lab` を起動し、アドレスが表示されたら渡し、終わりに必ず止める。"""
     script = LAUNCH.format(port=port, browser=True)
     process = subprocess.Popen(
         [sys.executable, "-c", script],
-        env=environment(course, home),
+        env=environment(course, home, work),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -84,7 +85,7 @@ def running_lab(course: Path, home: Path, port: int | None = None) -> Iterator[L
         found = _read_address(process, lines)
         threading.Thread(target=lambda: lines.extend(process.stdout or ()), daemon=True).start()
         base, number, path, token = found.groups()
-        yield LabSession(process, base, int(number), path, token, course / "work", lines)
+        yield LabSession(process, base, int(number), path, token, work or course / "work", lines)
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)

@@ -28,6 +28,7 @@ def use_style() -> None:
     mpl.rcParams.update(
         {
             "font.family": FONTS,
+            "text.hinting": "none",  # 既定のままだと、縦に回した漢字の横線がつぶれる
             "axes.unicode_minus": True,
             "axes.prop_cycle": cycler(color=COLORS) + cycler(linestyle=LINES),
             "figure.figsize": (5.6, 3.4),

@@ -104,3 +104,18 @@ def screenshot(page: Page, name: str) -> None:
     if folder:
         Path(folder).mkdir(parents=True, exist_ok=True)
         page.screenshot(path=Path(folder) / f"{name}.png")
+
+
+def run_all_long(page: Page, session: LabSession, path: str, seconds: float = 300) -> None:
+    """長いノートブックの「すべて実行」。画面の外のセルは描かれないので、終わったかどうかはサーバーに聞く。"""
+    page.locator("#jp-MainMenu .lm-MenuBar-item", has_text="実行").click()
+    page.locator(".lm-Menu-item[data-command='runmenu:run-all']").click()
+    quiet = 0
+    for _ in range(round(seconds * 2)):
+        page.wait_for_timeout(500)
+        (kernel,) = [each["kernel"] for each in session.json("api/sessions") if each["path"] == path]
+        waiting = notebook(page).locator(".jp-InputPrompt", has_text="*").count()
+        quiet = quiet + 1 if kernel["execution_state"] == "idle" and not waiting else 0
+        if quiet == 4:
+            return
+    raise AssertionError(f"{path} の実行が {seconds} 秒たっても終わりません")
