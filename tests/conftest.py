@@ -1,11 +1,17 @@
 """検査の印と、それが求めるもの。足りなければ理由を付けて省く（CI では省くこと自体が失敗になる）。"""
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # 端末のない場所から `&` で起動されると、SIGINT は「無視」で始まり、子にも伝わる。Ctrl-C の検査のために既定へ戻す
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _cuda() -> str | None:

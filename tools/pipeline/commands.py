@@ -26,7 +26,7 @@ class Done:
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """段階に渡す環境変数。計算は 1 本の糸で行い、結果と時間を揃える。"""
+    """段階に渡す環境変数。計算は 1 スレッドで行い、結果と時間を揃える。"""
     return {**os.environ, **dict.fromkeys(_THREADS, "1"), "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1", **(extra or {})}
 
 
