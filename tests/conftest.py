@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # 端末のない場所から `&` で起動されると、SIGINT は「無視」で始まり、子にも伝わる。Ctrl-C の検査のために既定へ戻す
     signal.signal(signal.SIGINT, signal.default_int_handler)
