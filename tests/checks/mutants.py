@@ -25,6 +25,8 @@ _COMPARISONS = {
 }
 _METHODS = {"mean": "sum", "sum": "mean", "max": "min", "min": "max", "square": "abs", "exp": "exp2", "sqrt": "square"}
 _METHODS |= {"train": "eval", "eval": "train", "softmax": "sigmoid", "log_softmax": "softmax", "argmax": "argmin"}
+_METHODS |= {"modules": "children"}
+_QUIET = {"torch.no_grad()", "torch.inference_mode()"}
 _PLAIN_CALLS = {"len", "range", "zip", "enumerate", "print", "isinstance", "int", "float"}
 
 
@@ -84,17 +86,29 @@ def _is_needed(node: ast.stmt, regions: list[tuple[int, int]]) -> bool:
 
 
 def _mutations(module: ast.Module, regions: list[tuple[int, int]]) -> Iterator[tuple[str, ast.Module]]:
+    quiet = _without_gradients(module)
     for index, node in enumerate(ast.walk(module)):
         line = getattr(node, "lineno", 0)
         if not any(start < line < end for start, end in regions):
             continue
         for new in _variants(node, module):
-            if ast.dump(new) == ast.dump(node):
+            if ast.dump(new) == ast.dump(node) or (id(node) in quiet and _is_detach(new, node)):
                 continue
             tree = copy.deepcopy(module)
             target = list(ast.walk(tree))[index]
             shown = ast.unparse(new) if not isinstance(new, ast.Pass) else "（削除）"
             yield f"{ast.unparse(node)} → {shown}", _Replace(target, new).visit(tree)
+
+
+def _without_gradients(module: ast.Module) -> set[int]:
+    """no_grad の中の式。もともと勾配がないので、detach を付けても何も変わらない。"""
+    blocks = [node for node in ast.walk(module) if isinstance(node, ast.With)]
+    quiet = [node for node in blocks if any(ast.unparse(item.context_expr) in _QUIET for item in node.items)]
+    return {id(inner) for node in quiet for statement in node.body for inner in ast.walk(statement)}
+
+
+def _is_detach(new: ast.AST, node: ast.AST) -> bool:
+    return isinstance(new, ast.Call) and ast.unparse(new) == f"{ast.unparse(node)}.detach()"
 
 
 class _Replace(ast.NodeTransformer):
@@ -169,6 +183,32 @@ def _statement(node: ast.stmt) -> Iterator[ast.AST]:
         yield ast.Pass()
 
 
+def _loop(node: ast.For) -> Iterator[ast.AST]:
+    """初めの一つだけを使う、初めを飛ばす、最後を落とす。"""
+    yield from (_changed(node, iter=part) for part in _parts(node.iter))
+
+
+def _comprehension(node: ast.ListComp | ast.DictComp) -> Iterator[ast.AST]:
+    first, *rest = node.generators
+    yield from (_changed(node, generators=[_changed(first, iter=part), *rest]) for part in _parts(first.iter))
+
+
+def _parts(iterable: ast.expr) -> Iterator[ast.expr]:
+    for part in ("[:1]", "[1:]", "[:-1]"):
+        yield ast.parse(f"list({ast.unparse(iterable)}){part}", mode="eval").body
+
+
+def _with(node: ast.With) -> Iterator[ast.AST]:
+    """with の働きをなくし、中身だけを動かす。"""
+    if all(item.optional_vars is None for item in node.items):
+        yield ast.If(ast.Constant(True), copy.deepcopy(node.body), [])
+
+
+def _pair(node: ast.Tuple) -> Iterator[ast.AST]:
+    if isinstance(node.ctx, ast.Load):
+        yield _changed(node, elts=copy.deepcopy(node.elts[::-1]))
+
+
 def _augmented(node: ast.AugAssign) -> Iterator[ast.AST]:
     if type(node.op) in _OPERATORS:
         yield _changed(node, op=_OPERATORS[type(node.op)]())
@@ -192,5 +232,9 @@ _MAKERS: dict[Any, Callable[[Any], Iterator[ast.AST]]] = {
     ast.If: _branch,
     ast.IfExp: _branch,
     ast.AugAssign: _augmented,
+    ast.For: _loop,
+    ast.ListComp | ast.DictComp: _comprehension,
+    ast.With: _with,
+    ast.Tuple: _pair,
     ast.Assign | ast.AugAssign | ast.Expr | ast.Return | ast.If | ast.For | ast.FunctionDef: _statement,
 }

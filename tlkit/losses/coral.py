@@ -19,7 +19,8 @@ def coral(x: Tensor, y: Tensor) -> Tensor:
     Raises:
         ValueError: 形、件数、dtype、device が条件に合わないとき。
 
-    出典: Sun & Saenko, "Deep CORAL: Correlation Alignment for Deep Domain Adaptation", ECCV 2016 Workshops, 式 (1)–(3)。
+    出典: Sun & Saenko, "Deep CORAL: Correlation Alignment for Deep Domain Adaptation", ECCV 2016 Workshops,
+        3.1 節の式 (1)。
     """
     if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1] or min(len(x), len(y)) < 2:
         raise ValueError(

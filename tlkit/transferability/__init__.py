@@ -2,7 +2,7 @@
 
 一つの指標に一つのファイル。要るものと出るものは、次のように違う。
 logme.py、h_score.py  ターゲットの特徴とラベル       leep.py、nce.py  ソース側の予測とターゲットのラベル
-cka.py、proxy_a.py    二つの特徴（ラベルは要らない）  naive.py         やってはいけない例
+cka.py、proxy_a.py    二つの特徴（ラベルは要らない）  naive.py、published.py  やってはいけない例、公開された誤り
 """
 
 from tlkit.transferability.cka import linear_cka

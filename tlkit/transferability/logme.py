@@ -22,7 +22,7 @@ def logme(features: object, labels: object) -> float:
         R(t) = Σ_i z_i² t/(t + s_i) + ‖y の残り‖²、   β = N / R(t)
         2 log p = N log(N/R) − N − N log 2π + Σ_i [log t − log(t + s_i)]
 
-    公開されている不動点反復は、D > N のとき別の値を返すことがある。ここでは格子で山を囲み、黄金分割で頂上を求める。
+    公開されている不動点反復は、D > N で別の値を返す（`published.py`）。ここでは格子で山を囲み、黄金分割で頂上を求める。
 
     Args:
         features: 特徴 (N, D)。平均は引かない。D > N でもよい。

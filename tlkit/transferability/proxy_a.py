@@ -26,7 +26,7 @@ def proxy_a_distance(source: object, target: object, *, seed: int) -> float:
         ValueError: 形が合わないか、標本が少なすぎるとき。
 
     出典: Ben-David et al., "Analysis of Representations for Domain Adaptation", NIPS 2006。
-        Ganin et al., "Domain-Adversarial Training of Neural Networks", JMLR 17 (2016), 5.1.5 節。
+        Ganin et al., "Domain-Adversarial Training of Neural Networks", JMLR 17 (2016)。
     """
     a, b = (as_features(z, name, least=4).cpu().numpy() for z, name in ((source, "source"), (target, "target")))
     if a.shape[1] != b.shape[1]:

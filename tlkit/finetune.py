@@ -1,0 +1,131 @@
+"""ファインチューニングの部品: 特徴の取り出しと、層の凍結。
+
+段の分け方は `_stages.py`、学習のくり返しは `training.py` にある。モデルは `models/` のものでも、torchvision のものでもよい。
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from tlkit._stages import split_stages
+from tlkit.device import pick_device
+
+Freeze = Literal["all", "partial", "none"]
+
+
+def extract_features(model: nn.Module, loader: Iterable[Any], *, device: str | None = None) -> tuple[Tensor, Tensor]:
+    """特徴 f(x) を、全データについて一度だけ計算する。結果は、そのまま分類器の学習に使える。
+
+    評価モードで計算し、終わるとモデルの訓練・評価の状態を、部品ごとに元へ戻す。
+    行の順は loader の順である。データ拡張や並べ替えをする loader では、呼ぶたびに結果が変わる。
+
+    Args:
+        model: `features(x)` が (N, D) を返すモデル。
+        loader: （入力, ラベル）の組を順に返すもの。最後の半端なバッチも使う。
+        device: 計算する装置（`tlkit.device.pick_device` の名前）。指定すると、モデルもそこへ移る。省くと、モデルが今ある装置。
+
+    Returns:
+        features: (N, D)。CPU 上にあり、推論モードの印が付いていない。
+        labels: (N,)。features と同じ順。
+
+    Raises:
+        ValueError: モデルに features がないか、形が (N, D) でないか、loader が空か、要素が組でないとき。
+    """
+    if not callable(getattr(model, "features", None)):
+        raise ValueError(
+            f"{type(model).__name__} に features(x) がありません。"
+            "torchvision のモデルは TransferModel(num_classes, backbone=名前) として作ると、使えるようになります。"
+        )
+    if device is not None:
+        model.to(pick_device(device))
+    place = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    features, labels = [], []
+    with _evaluating(model):
+        for batch in loader:
+            inputs, targets = _pair(batch)
+            features.append(_features(model, inputs.to(place)))
+            labels.append(targets)
+    if not features:
+        raise ValueError("loader が空です。データの件数と、batch_size、drop_last の指定を確かめてください。")
+    # 推論モードのテンソルは勾配の計算に使えない。推論モードの外でつなぐと、印のない新しいテンソルになる
+    return torch.cat(features), torch.cat(labels)
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:  # train() を呼ぶと、もともと評価モードだった部品まで訓練モードになる
+            module.training = training
+
+
+def _features(model: Any, inputs: Tensor) -> Tensor:
+    with torch.inference_mode():
+        found = model.features(inputs)
+    if not isinstance(found, Tensor) or found.ndim != 2 or len(found) != len(inputs):
+        shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+        raise ValueError(
+            f"{type(model).__name__} の features(x) が {shape} を返しました。(N, D) = ({len(inputs)}, D) が必要です。"
+            "torchvision のモデルは TransferModel(num_classes, backbone=名前) として作ってください。"
+        )
+    return found.cpu()
+
+
+def _pair(batch: Any) -> tuple[Tensor, Tensor]:
+    if isinstance(batch, (tuple, list)) and len(batch) == 2 and all(isinstance(item, Tensor) for item in batch):
+        return batch[0], batch[1]
+    raise ValueError(
+        f"loader が {type(batch).__name__} を返しました。（入力, ラベル）という 2 個のテンソルの組が必要です。"
+    )
+
+
+def set_freeze(model: nn.Module, mode: Freeze) -> nn.Module:
+    """モデルのどこまでを学習しないかを決める。何度呼んでもよく、最後に呼んだものが効く。
+
+    - "all": 分類の層だけを学習する（特徴抽出器はすべて凍結）。
+    - "partial": 最後の段と分類の層を学習する。
+    - "none": すべてを学習する。
+
+    凍結した段では、パラメータの requires_grad が False になり、残っていた勾配は消える。
+    また `model.train()` を呼んでも評価モードのままになる。バッチ正規化の移動平均は勾配によらず動くので、
+    requires_grad だけでは止まらないからである。ドロップアウトも働かず、特徴は入力だけで決まる。
+
+    Args:
+        model: 線形層（か畳み込み）で終わる分類のモデル。その場で変える。
+        mode: 凍結の範囲。
+
+    Returns:
+        受け取ったモデル。
+
+    Raises:
+        ValueError: mode が不正か、モデルに分類の層が見つからないとき。
+    """
+    if mode not in ("all", "partial", "none"):
+        raise ValueError(
+            f'凍結の範囲に {mode!r} が渡されました。"all"（分類の層だけ学習）、"partial"（最後の段も学習）、'
+            '"none"（すべて学習）のどれかにしてください。'
+        )
+    stages = split_stages(model)
+    frozen = {"all": stages[:-1], "partial": stages[:-2], "none": []}[mode]
+    for module in model.modules():
+        vars(module).pop("train", None)
+    model.requires_grad_(True)
+    for stage in frozen:
+        for parameter in stage.parameters:
+            parameter.requires_grad_(False)
+            parameter.grad = None
+        for module in stage.modules:
+            module.train = partial(_stay_in_eval, module)  # type: ignore[method-assign]
+    return model.train(model.training)
+
+
+def _stay_in_eval(module: nn.Module, mode: bool = True) -> nn.Module:  # noqa: ARG001 train() と同じ引数を受け取る
+    """凍結した部品の `train()`。いつも評価モードにする。"""
+    return type(module).train(module, False)
