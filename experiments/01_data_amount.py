@@ -15,7 +15,7 @@ from tlkit.models.glyph_cnn import GlyphCNN
 SIZES = (20, 50, 100, 200, 500, 1000)
 TRAINED = ("scratch", "scratch_augment", "finetune", "finetune_augment")
 RATES = (1e-3, 3e-3, 1e-2, 3e-2)
-COSTS = (0.001, 0.01, 0.1, 1.0)
+COSTS = (0.001, 0.01, 0.1, 1.0, 10.0)
 STEPS = 150
 DEVELOPED = {"small": 50, "large": 500}  # N ≤ 100 には "small"、それより大きい N には "large" で選んだ設定を使う
 

@@ -43,6 +43,13 @@ def test_table_gives_a_mean_and_an_interval_per_group(course: Path) -> None:
     assert results.load("01_toy").where(n=20).table("accuracy", by="method")["scratch"].mean == pytest.approx(0.515)
 
 
+def test_a_column_may_be_called_value(course: Path) -> None:
+    path = course / "experiments" / "results" / "01_toy.json"
+    rows = [{"seed": seed, "value": lr, "score": seed * lr} for seed in (1, 3) for lr in (1, 2)]
+    path.write_text(json.dumps({**RECORD, "rows": rows}), encoding="utf-8")
+    assert {key: ci.mean for key, ci in results.load("01_toy").table("score", by="value").items()} == {1: 2, 2: 4}
+
+
 def test_paired_difference_forgets_what_the_seeds_share(course: Path) -> None:
     found = results.load("01_toy").difference("accuracy", {"method": "pretrained"}, {"method": "scratch"}, n=20)
     assert found.mean == pytest.approx(0.1)

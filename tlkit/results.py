@@ -51,7 +51,7 @@ class Results:
             raise ValueError(f"{conditions} に合う行がありません。{self.name} にある値は {found} です。")
         return replace(self, rows=rows)
 
-    def by_seed(self, value: str, **conditions: Any) -> dict[int, float]:
+    def by_seed(self, value: str, /, **conditions: Any) -> dict[int, float]:
         """条件に合う行の値を、種 → 値 の辞書で返す。
 
         Raises:
@@ -68,11 +68,11 @@ class Results:
             )
         return {row["seed"]: float(row[value]) for row in rows}
 
-    def mean(self, value: str, **conditions: Any) -> MeanCI:
+    def mean(self, value: str, /, **conditions: Any) -> MeanCI:
         """条件に合う値の、種についての平均と 95 % 信頼区間の半幅。"""
         return mean_ci(list(self.by_seed(value, **conditions).values()))
 
-    def difference(self, value: str, one: Mapping[str, Any], other: Mapping[str, Any], **common: Any) -> MeanCI:
+    def difference(self, value: str, one: Mapping[str, Any], other: Mapping[str, Any], /, **common: Any) -> MeanCI:
         """種ごとに組にした差（one − other）の、平均と 95 % 信頼区間の半幅。
 
         同じ種は同じ分け方を使うので、組にすると、分け方によるばらつきが消える。

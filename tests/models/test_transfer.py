@@ -95,7 +95,7 @@ def test_photo_becomes_the_input_of_the_weights() -> None:
     resnet = TransferModel(2, "resnet18", weights=None)
     prepared = resnet.input_transform(photo)
     official = models.ResNet18_Weights.IMAGENET1K_V1.transforms()
-    assert torch.equal(prepared, official(torch.from_numpy(photo).permute(2, 0, 1)))
+    assert torch.equal(prepared, official(torch.from_numpy(photo.copy()).permute(2, 0, 1)))
     grey = resnet.normalize(torch.full((1, 3, 2, 2), 0.5))
     assert grey[0, :, 0, 0].tolist() == pytest.approx(
         [(0.5 - m) / s for m, s in zip((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), strict=True)]
