@@ -16,6 +16,7 @@ import matplotlib.pyplot as plt
 from cycler import cycler
 from matplotlib import font_manager
 from matplotlib.figure import Figure
+from PIL import Image
 
 FONTS = ["IPAexGothic", "DejaVu Sans"]
 COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000"]
@@ -86,11 +87,17 @@ def figure_html(fig: Figure, *, alt: str, caption: str | None = None, photo: boo
     if not any("\u3040" <= c <= "\u30ff" or "\u4e00" <= c <= "\u9fff" for c in alt):
         raise ValueError(f"alt に {alt!r} が渡されました。図から読み取れることを日本語の文で書いてください。")
     buffer = io.BytesIO()
+    fig.savefig(buffer, format="png")
+    with Image.open(buffer) as drawn:
+        image = drawn.convert("RGB")
+    packed = io.BytesIO()
     if photo:
-        fig.savefig(buffer, format="jpeg", pil_kwargs={"quality": 85})
-    else:
-        fig.savefig(buffer, format="png", metadata={"Software": None})  # 版の文字列を入れない
-    data = base64.b64encode(buffer.getvalue()).decode("ascii")
+        image.save(packed, format="JPEG", quality=85)
+    else:  # 線画に使う色は少ない。256 色に絞ると、見た目を変えずに大きさが 3 分の 1 ほどになる
+        image.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(
+            packed, format="PNG", optimize=True
+        )
+    data = base64.b64encode(packed.getvalue()).decode("ascii")
     below = f"<figcaption>{html.escape(caption)}</figcaption>" if caption else ""
-    image = f'<img alt="{html.escape(alt)}" src="data:image/{"jpeg" if photo else "png"};base64,{data}">'
-    return f'<figure style="margin:0">{image}{below}</figure>'
+    tag = f'<img alt="{html.escape(alt)}" src="data:image/{"jpeg" if photo else "png"};base64,{data}">'
+    return f'<figure style="margin:0">{tag}{below}</figure>'

@@ -20,6 +20,7 @@ def test_every_answer_gets_its_own_verdict(case: Case) -> None:
     assert len(verdict.message) <= 600
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 7, 2**31 - 1])
 def test_the_verdict_does_not_depend_on_the_seed(seed: int) -> None:
     """採点では秘密の種を使う。どの種でも同じ診断が出ること。"""

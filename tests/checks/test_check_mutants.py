@@ -23,6 +23,7 @@ def test_the_unchanged_solution_passes(item) -> None:
     assert verdict.passed, verdict.message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("item", all_questions(), ids=lambda item: item.id)
 def test_mutants_are_rejected(item) -> None:
     made = mutants(item.id, item.answers)

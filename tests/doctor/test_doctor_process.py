@@ -48,6 +48,7 @@ def test_file_named_torch_beside_the_notebook(healthy: Path) -> None:
     assert "torch.py の名前を torch 以外に" in faults["PyTorch"]["fix"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("codec", ["cp932", "ascii"])
 def test_narrow_stdout_is_found_and_the_table_still_prints(healthy: Path, codec: str) -> None:
     assert list(faults_of(diagnose(healthy, healthy, PYTHONIOENCODING=codec))) == ["文字コード"]

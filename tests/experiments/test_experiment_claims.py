@@ -81,3 +81,33 @@ class TestNegativeTransfer:
 
     def test_one_looks_the_same_upside_down_and_does_not_suffer(self, found: results.Results) -> None:
         assert low(self.gain(found, "pool_rotated", 50, "recall_1")) > -0.10
+
+
+class TestImageNetWhere:
+    """固定した ImageNet の特徴は、写真で勝ち、質感で並び、数字で負ける。"""
+
+    def gain(self, name: str, per_class: int, control: str) -> MeanCI:
+        found = results.load("01_imagenet_where")
+        methods = {"method": "imagenet_frozen"}, {"method": control}
+        return found.difference("accuracy", *methods, set=name, per_class=per_class)
+
+    @pytest.mark.parametrize("name", ["photos", "photos_grey"])
+    def test_it_wins_on_photos(self, name: str) -> None:
+        assert low(self.gain(name, 30, "scratch_cnn")) > 0.05
+        assert low(self.gain(name, 30, "pixels")) > 0.20
+
+    def test_without_colour_the_win_is_larger(self) -> None:
+        assert low(self.gain("photos_grey", 30, "scratch_cnn")) > high(self.gain("photos", 30, "scratch_cnn"))
+
+    @pytest.mark.parametrize("per_class", [2, 30])
+    @pytest.mark.parametrize("name", ["mnist5k", "uci_digits"])
+    def test_it_loses_to_a_small_network_on_digits(self, name: str, per_class: int) -> None:
+        assert high(self.gain(name, per_class, "scratch_cnn")) < -0.08
+
+    @pytest.mark.parametrize("per_class", [2, 30])
+    def test_on_uci_digits_it_loses_even_to_pixels(self, per_class: int) -> None:
+        assert high(self.gain("uci_digits", per_class, "pixels")) < -0.03
+
+    def test_on_textures_it_ties(self) -> None:
+        tie = self.gain("textures", 30, "scratch_cnn")
+        assert low(tie) > -0.03 and high(tie) < 0.03

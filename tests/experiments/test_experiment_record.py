@@ -89,6 +89,7 @@ def test_what_is_written_is_read_back(tmp_path: Path, monkeypatch: pytest.Monkey
     assert found.summary[0]["total"] == pytest.approx(12 * (4 + 1.5 + 1 / 3))
 
 
+@pytest.mark.slow
 def test_two_runs_write_the_same_but_for_the_seconds(tmp_path: Path) -> None:
     toy = Toy(tmp_path)
     toy.run()
@@ -109,6 +110,7 @@ def test_the_option_picks_the_development_run(tmp_path: Path) -> None:
     assert not (toy.folder / "results" / "01_toy.json").exists()
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_where_it_was(tmp_path: Path) -> None:
     toy = Toy(tmp_path, wait=0.4)
     process = toy.start("--seeds", "0-4")
@@ -125,6 +127,7 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path) -> None:
     assert [row["seed"] for row in toy.record()["rows"]] == [seed for seed in range(5) for _ in range(4)]
 
 
+@pytest.mark.slow
 def test_more_seeds_only_measure_the_new_ones(tmp_path: Path) -> None:
     toy = Toy(tmp_path)
     toy.run("--seeds", "0-1")
@@ -133,6 +136,7 @@ def test_more_seeds_only_measure_the_new_ones(tmp_path: Path) -> None:
     assert toy.record()["seeds"] == [0, 1, 2]
 
 
+@pytest.mark.slow
 def test_a_changed_script_measures_every_seed_again(tmp_path: Path) -> None:
     toy = Toy(tmp_path)
     toy.run()
@@ -141,6 +145,7 @@ def test_a_changed_script_measures_every_seed_again(tmp_path: Path) -> None:
     assert toy.log == ["0", "1", "0", "1"]
 
 
+@pytest.mark.slow
 def test_a_script_changed_while_running_writes_nothing(tmp_path: Path) -> None:
     toy = Toy(tmp_path, wait=1.0)
     process = toy.start()
