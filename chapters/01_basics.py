@@ -860,7 +860,54 @@ for title, row in table.items():
 
 # %% [markdown]
 # 指標の大小が、線形プローブの正解率の順とそろうかを見てください。ソースが三つなら、順位のそろい方は6通りしかありません。でたらめな点数でも、6回に1回は完全にそろいます。
-# 三つや四つのソースで「順位が一致した」ことは、指標が優れている証拠になりません。演習01-7では、この問題を信頼区間と帰無分布の幅で調べます。
+# 三つや四つのソースで「順位が一致した」ことは、指標が優れている証拠になりません。
+#
+# そこで、ソースを9個、ターゲットを5個に増やした実験の結果を読みます。点数は、各クラス10枚だけから計算しました。正解率は、別の画像で測りました。
+# ソースを引き直した区間と、点数をでたらめに並べ替えたときの範囲を、一緒に描きます。
+
+# %%
+ranks = results.load("01_transferability")
+summary = {row["score"]: row for row in ranks.summary if row["target"] == "all"}
+titles = {
+    "probe_cv": "線形プローブ（交差検証）",
+    "logme": "LogME",
+    "h_score": "Hスコア",
+    "leep": "LEEP",
+    "nce": "NCE",
+    "cka_labels": "線形CKA（特徴とラベル）",
+    "negative_a_distance": "−プロキシA距離",
+    "naive": "素朴な点数",
+}
+fig, ax = plot.subplots(figsize=(6.4, 3.4))
+for place, (score, title) in enumerate(titles.items()):
+    row = summary[score]
+    ax.plot([-row["null_95"], row["null_95"]], [place, place], color="#bbbbbb", linestyle="-", linewidth=9)
+    low, high = min(row["low"], row["rho"]), max(row["high"], row["rho"])
+    ax.errorbar(
+        row["rho"], place, xerr=[[row["rho"] - low], [high - row["rho"]]], color=plot.COLORS[0], marker="o", capsize=3
+    )
+    print(
+        f"{title}: ρ = {row['rho']:+.2f}、区間 [{row['low']:+.2f}, {row['high']:+.2f}]、偶然の幅 ±{row['null_95']:.2f}"
+    )
+ax.axvline(0, color="black", linewidth=0.8)
+ax.set_yticks(range(len(titles)), list(titles.values()))
+ax.invert_yaxis()
+ax.set_xlim(-1.05, 1.05)
+ax.set_xlabel("点数と正解率の順位相関（青は95%区間、灰色は偶然の95%の範囲）")
+plot.show(
+    fig,
+    alt="八つの点数の、正解率との順位相関。LogME、LEEP、線形CKA、線形プローブの区間は、偶然の範囲より大きい側にある。"
+    "Hスコアと素朴な点数は、偶然の範囲に入っている。",
+)
+for score in ("logme", "leep", "cka_labels"):
+    assert summary[score]["low"] > summary[score]["null_95"], f"{score} が偶然の範囲を越えていません"
+for score in ("h_score", "naive"):
+    assert summary[score]["rho"] < summary[score]["null_95"], f"{score} が偶然の範囲を越えています"
+
+# %% [markdown]
+# 実際に小さな線形プローブを学習して交差検証すれば、もちろん良い目安になります。LogME、LEEP、特徴とラベルの線形CKAは、学習なしでも近い順位を出しました。
+# 素朴な点数とHスコアは、偶然と区別がつきません。Hスコアが振るわない理由は、次の落とし穴で分かります。
+# 区間はどれも広いままです。点数の間の優劣は、この実験からは言えません。演習01-7では、自分で同じように調べます。
 
 # %% [markdown]
 # ### 落とし穴：特徴の次元が標本の数より多いとき
