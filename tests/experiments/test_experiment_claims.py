@@ -111,3 +111,66 @@ class TestImageNetWhere:
     def test_on_textures_it_ties(self) -> None:
         tie = self.gain("textures", 30, "scratch_cnn")
         assert low(tie) > -0.03 and high(tie) < 0.03
+
+
+class TestTransferability:
+    """素朴な点数は並びの偶然を測る。ほかの点数も、ソースが 9 個以下では、一つのターゲットだけでは確かめられない。"""
+
+    @pytest.fixture
+    def found(self) -> results.Results:
+        return results.load("01_transferability")
+
+    def rank(self, found: results.Results, score: str, target: str = "all") -> dict:
+        (row,) = [row for row in found.summary if row["score"] == score and row["target"] == target]
+        return row
+
+    @pytest.mark.parametrize("name", ["noise", "letters_standardised"])
+    def test_shuffled_rows_take_the_naive_score_from_one_to_zero(self, found: results.Results, name: str) -> None:
+        shuffles = found.where(kind="shuffle", input=name)
+        assert shuffles.mean("aligned").mean == pytest.approx(1)
+        assert low(shuffles.mean("shuffled")) < 0.02 and high(shuffles.mean("shuffled")) < 0.05
+
+    @pytest.mark.parametrize("name", ["pixels", "letters"])
+    def test_unstandardised_columns_leave_a_part_that_is_no_relation_either(
+        self, found: results.Results, name: str
+    ) -> None:
+        shuffled = found.where(kind="shuffle", input=name).mean("shuffled")
+        assert low(shuffled) > 0.2 and high(shuffled) < 0.6
+
+    def test_naive_score_is_within_chance(self, found: results.Results) -> None:
+        row = self.rank(found, "naive")
+        assert row["low"] < 0 and row["rho"] < row["null_95"]
+
+    @pytest.mark.parametrize("score", ["logme", "leep", "cka_labels", "probe_cv"])
+    def test_these_scores_beat_chance_over_all_targets(self, found: results.Results, score: str) -> None:
+        row = self.rank(found, score)
+        assert row["rho"] > row["null_95"] + 0.2 and row["low"] > 0.2
+
+    def test_one_target_has_too_few_sources(self, found: results.Results) -> None:
+        """一つのターゲットでは、点数が無関係でも、95 % 点が大きい。"""
+        single = [row for row in found.summary if row["target"] != "all" and row["null_95"] > 0]
+        assert len(single) >= 35
+        assert all(row["sources"] <= 9 and row["null_95"] > 0.6 for row in single)
+
+    def test_h_score_saturates_when_features_outnumber_samples(self, found: results.Results) -> None:
+        saturated = [row for row in found.where(kind="pair").rows if row["dimensions"] > row["n"]]
+        classes = {"mnist5k": 10, "uci_digits": 10, "font_digits": 10, "textures": 3, "photos": 9}
+        imagenet = [row for row in saturated if row["source"] == "imagenet"]
+        assert len(imagenet) == 5 * len(found.seeds)
+        # 同じ切り抜きが 2 枚入ると、そのぶん階数が下がるので、わずかに小さくなることがある
+        assert all(row["h_score"] == pytest.approx(classes[row["target"]] - 1, abs=0.05) for row in imagenet)
+
+    def test_the_best_source_depends_on_the_target(self, found: results.Results) -> None:
+        pairs = found.where(kind="pair")
+
+        def gap(target: str, one: str, other: str) -> MeanCI:
+            return pairs.difference("accuracy", {"source": one}, {"source": other}, target=target)
+
+        assert low(gap("photos", "imagenet", "mnist")) > 0.2
+        assert low(gap("mnist5k", "mnist", "imagenet")) > 0.3
+        assert high(gap("uci_digits", "imagenet", "random")) < -0.2
+
+    def test_cross_validation_is_too_hopeful_when_crops_share_a_scene(self, found: results.Results) -> None:
+        pairs = found.where(kind="pair", target="photos", source="imagenet")
+        hopeful = [row["probe_cv"] - row["accuracy"] for row in pairs.rows]
+        assert low(mean_ci(hopeful)) > 0.1

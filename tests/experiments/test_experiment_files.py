@@ -16,7 +16,9 @@ KEYS = {
     "seeds", "settings", "versions", "hardware", "seconds", "rows", "summary",
 }  # fmt: skip
 JAPANESE = re.compile(r"[ぁ-んァ-ヶ一-龠]")
-SIZED = re.compile(r"[0-9０-９.]+\s*(?:%|％|ポイント|点)|±|0\.[0-9]")  # 説明に測った数を書かない
+SIZED = re.compile(
+    r"[0-9０-９.]+\s*(?:%|％|ポイント|点)|±|0\.[0-9]"
+)  # 説明に測った数を書かない（信頼水準の 95 % は除く）
 
 
 def read(path: Path) -> dict:
@@ -73,7 +75,7 @@ class TestEachFile:
     def test_texts_are_japanese_without_measured_numbers(self, path: Path) -> None:
         record = read(path)
         for text in (record["title"], record["description"]):
-            assert JAPANESE.search(text) and not SIZED.search(text)
+            assert JAPANESE.search(text) and not SIZED.search(text.replace("95 %", ""))
 
 
 @pytest.mark.parametrize("path", CONFIRMED, ids=lambda path: path.stem)
