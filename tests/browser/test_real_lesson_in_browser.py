@@ -43,9 +43,9 @@ def solution() -> str:
     return str(cell.source)
 
 
-def replace_answer(page: Page, old: str, new: str) -> None:
-    """答えのセルを選び、中身を打ち直す。"""
-    editor = notebook(page).locator(".jp-CodeCell .cm-content", has_text=old)
+def replace_answer(page: Page, new: str) -> None:
+    """演習01-1の答えのセルを選び、中身を打ち直す。"""
+    editor = notebook(page).locator(".jp-CodeCell .cm-content", has_text="def mmd2(")
     editor.scroll_into_view_if_needed()
     editor.click()
     page.keyboard.press("Control+a")
@@ -82,14 +82,14 @@ def test_exercise_from_untouched_to_a_diagnosis_to_passed(session: LabSession) -
         assert printed(outcome()) == "⏳ 01-1 未着手\n"
         screenshot(page, "exercise-untouched")
 
-        replace_answer(page, "raise NotImplementedError", NOT_SQUARED)
+        replace_answer(page, NOT_SQUARED)
         (failure,) = outcome().outputs
         assert failure.ename == "CheckFailed"
         assert "二乗" in failure.evalue
         notebook(page).locator(".jp-CodeCell", has_text="check(").last.scroll_into_view_if_needed()
         screenshot(page, "exercise-diagnosis")
 
-        replace_answer(page, "cdist", solution())
+        replace_answer(page, solution())
         assert printed(outcome()) == "✅ 01-1 合格\n"
         screenshot(page, "exercise-passed")
     guarded = [cell for cell in saved(session, EXERCISE).cells if "ready(" in cell.source]
