@@ -13,6 +13,8 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
+import urllib.request
 import webbrowser
 from pathlib import Path
 from typing import Any
@@ -154,14 +156,17 @@ def _announce(server: "subprocess.Popen[bytes]", token: str, port: int | None, o
 
 
 def _wait_for_info(server: "subprocess.Popen[bytes]", token: str) -> dict[str, Any] | None:
-    """Jupyter が書く起動情報のうち、この合言葉（token）のものを待つ。先に終わってしまったら None。"""
+    """Jupyter が書く起動情報のうち、この合言葉（token）のものを待つ。先に終わってしまったら None。
+
+    情報のファイルは、受け付けが始まる少し前に書かれる。その間の Ctrl-C は英語の追跡情報になるので、返事が来るまで待つ。
+    """
     from jupyter_core.paths import jupyter_runtime_dir
 
     deadline = time.monotonic() + _START_SECONDS
     while server.poll() is None:
         for path in Path(jupyter_runtime_dir()).glob("jpserver-*.json"):
             info = _read(path)
-            if info.get("token") == token:
+            if info.get("token") == token and _answers(info["url"]):
                 return info
         if time.monotonic() > deadline:
             _stop(server)
@@ -171,6 +176,18 @@ def _wait_for_info(server: "subprocess.Popen[bytes]", token: str) -> dict[str, A
             )
         time.sleep(0.1)
     return None
+
+
+def _answers(url: str) -> bool:
+    """サーバーが返事をするか（断りの返事でもよい）。proxy の設定は、同じ機械の中では使わない。"""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        opener.open(f"{url}api", timeout=2).close()
+    except urllib.error.HTTPError:
+        return True
+    except OSError:
+        return False
+    return True
 
 
 def _read(path: Path) -> dict[str, Any]:
