@@ -1,6 +1,6 @@
 """測り方。A、B、A、B、… と交互に動かし、同じ回の組で比を取る。記憶は、新しいプロセスで測る。
 
-何を測るかは `mmd.py` と `transferability.py` にある。
+何を測るかは `mmd.py`、`transferability.py`、`finetune.py` にある。
 """
 
 import argparse
@@ -23,7 +23,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 RESULTS = Path(__file__).resolve().parent / "results"
-PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "pytorch-adapt", "pytorch-metric-learning")
+PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "pytorch-adapt", "pytorch-metric-learning")
 Call = Callable[[], object]
 
 

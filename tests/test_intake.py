@@ -162,3 +162,24 @@ def test_other_languages_are_refused(metadata, language):
 )
 def test_python_or_unknown_language_is_accepted(metadata):
     require_python(notebook() | {"metadata": metadata}, "a.ipynb")
+
+
+@pytest.mark.skipif(not hasattr(os, "link"), reason="ハードリンクのない OS")
+def test_hard_links_are_refused_only_for_submissions(tmp_path):
+    real = write(tmp_path / "real.ipynb", exercise())
+    os.link(real, tmp_path / "other.ipynb")
+    assert read_notebook(tmp_path / "other.ipynb").document == exercise()
+    assert "ハードリンク" in told(tmp_path / "other.ipynb", "hardlink", follow_symlinks=False)
+
+
+def test_repeated_key_is_refused_anywhere(tmp_path):
+    path = tmp_path / "a.ipynb"
+    path.write_bytes(GOOD.replace(b'"source":', b'"source": "x", "source":', 1))
+    assert "同じキー 'source' が二度" in told(path, "duplicate-key")
+
+
+def test_reason_is_kept_without_the_name(tmp_path):
+    with pytest.raises(IntakeError) as caught:
+        read_notebook(tmp_path / "none.ipynb")
+    assert str(tmp_path) not in caught.value.reason
+    assert caught.value.reason in str(caught.value)

@@ -229,6 +229,66 @@ def test_finished_run_is_not_repeated(tmp_path: Path) -> None:
     assert len(history.epochs) == 5
 
 
+@pytest.mark.parametrize("device", DEVICES)
+def test_on_epoch_is_called_before_the_first_batch_of_every_epoch(device: str) -> None:
+    events: list[str] = []
+
+    def on_epoch(epoch: int) -> None:
+        events.append(f"start {epoch}")
+        for module in model:  # 検証が評価モードにした後でも、学習は訓練モードで始まる
+            module.eval()
+
+    def watched(m: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        assert all(module.training for module in m.modules())
+        events.append("step")
+        return loss(m, batch)
+
+    def validate(_: nn.Module) -> float:
+        events.append("validate")
+        return 0.0
+
+    model = make_model()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    options = {"on_epoch": on_epoch, "validate": validate, "device": device, "progress": False}
+    fit(model, make_loader(), watched, optimizer, steps=7, **options)
+    assert events == [
+        *("start 0", "step", "step", "step", "validate"),
+        *("start 1", "step", "step", "step", "validate"),
+        *("start 2", "step", "validate"),
+    ]
+
+
+def test_on_epoch_can_change_what_is_trained() -> None:
+    model, norms = make_model(), []
+
+    def on_epoch(epoch: int) -> None:
+        norms.append(model[0].weight.detach().clone())
+        model[0].requires_grad_(epoch == 1)
+        model[0].weight.grad = None
+
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    fit(model, make_loader(), loss, optimizer, epochs=3, on_epoch=on_epoch, device="cpu", progress=False)
+    assert torch.equal(norms[0], norms[1]) and not torch.equal(norms[1], norms[2])
+    assert torch.equal(norms[2], model[0].weight)
+
+
+@pytest.mark.parametrize("first", [3, 6, 7])
+def test_on_epoch_counts_on_after_a_resume(tmp_path: Path, first: int) -> None:
+    def run(steps: int) -> tuple[list[int], list[float]]:
+        called: list[int] = []
+        model = make_model()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        options = {"checkpoint": tmp_path / "c.pt", "on_epoch": called.append, "device": "cpu", "progress": False}
+        history = fit(model, make_loader(), loss, optimizer, steps=steps, **options)
+        return called, [row["epoch"] for row in history.epochs]
+
+    done = -(-first // 3)
+    assert run(first) == (list(range(done)), list(range(1, done + 1)))
+    called, epochs = run(first + 6)
+    assert called == [done, done + 1] and epochs == list(range(1, done + 3))
+    assert run(first + 6)[0] == []  # 済んだ学習では呼ばれない
+
+
 @pytest.mark.parametrize("content", [b"", b"broken", None])
 def test_unreadable_checkpoint_is_explained_and_kept(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "c.pt"

@@ -1,6 +1,7 @@
-"""ネットワークを、入力側から出力側への段に分ける（`finetune.py` などの内部部品）。
+"""ネットワークを、入力側から出力側への段に分ける（`finetune/` や `models/` の内部部品）。
 
-段は、凍結と層別学習率の単位である。どのパラメータも、ちょうど一つの段に入る。最後の段は分類の層である。
+段は、凍結と層別学習率の単位である。最後の段は分類の層である。
+どのパラメータも、ちょうど一つの段に入る。ただし、段の間で共有するものは、使う段のすべてに入る。
 """
 
 from collections.abc import Iterator
@@ -50,6 +51,7 @@ def split_stages(model: nn.Module) -> list[Stage]:
     """段の一覧。入力側から順に並び、最後は分類の層だけの段である。
 
     二つ以上の重み層を持つ部品（残差ブロックの組など）が段を作り、間にある小さな部品は手前の段に入る。
+    畳み込みの後に初めて現れる全結合層も、小さくても段を作る（GlyphCNN の head など）。
     そのような部品が二つ未満なら（VGG など）、重みのある部品の一つずつを段とする。
 
     Raises:
@@ -57,7 +59,8 @@ def split_stages(model: nn.Module) -> list[Stage]:
     """
     head_name, head = find_head(model)
     units = [unit for unit in _units(model, head, "") if unit[1] is not head]
-    starts = [index for index, (name, part) in enumerate(units) if _starts_stage(name, part)]
+    linear = next((index for index, (_, part) in enumerate(units) if _is_linear(part)), None)
+    starts = [index for index, (name, part) in enumerate(units) if _starts_stage(name, part) or index == linear]
     if len(starts) < 2:
         starts = [
             index for index, (_, part) in enumerate(units) if isinstance(part, nn.Module) and _weight_layers(part)
@@ -84,6 +87,10 @@ def _units(module: nn.Module, head: nn.Module, prefix: str) -> Iterator[_Unit]:
 
 def _starts_stage(name: str, part: nn.Module | nn.Parameter) -> bool:
     return isinstance(part, nn.Module) and (name.split(".")[-2:-1] == ["stages"] or _weight_layers(part) >= 2)
+
+
+def _is_linear(part: nn.Module | nn.Parameter) -> bool:
+    return isinstance(part, nn.Module) and any(isinstance(inner, nn.Linear) for inner in part.modules())
 
 
 def _weight_layers(module: nn.Module) -> int:

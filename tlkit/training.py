@@ -78,6 +78,7 @@ def fit(  # noqa: PLR0913 どれも名前で渡す。まとめると、かえっ
     epochs: int | None = None,
     steps: int | None = None,
     scheduler: LRScheduler | None = None,
+    on_epoch: Callable[[int], None] | None = None,
     validate: Callable[[nn.Module], float] | None = None,
     mode: Literal["max", "min"] = "max",
     restore_best: bool = True,
@@ -97,6 +98,7 @@ def fit(  # noqa: PLR0913 どれも名前で渡す。まとめると、かえっ
         epochs: エポックの数。steps とどちらか一方だけを指定する。
         steps: 更新の回数。loader を使い切ったら、初めから引き直す。
         scheduler: 学習率の予定。更新のたびに 1 回進める。
+        on_epoch: エポックの始まりに、その番号（0 始まり。再開したときは続きから）で呼ぶ関数。段階的解凍などに使う。
         validate: 検証の値を返す関数。評価モードで、勾配なしで、エポックの終わりに呼ぶ。テストのラベルを渡してはならない。
         mode: 検証の値が大きいほど良いなら "max"、小さいほど良いなら "min"。
         restore_best: 終わりに最良の重みへ戻すか。
@@ -110,20 +112,17 @@ def fit(  # noqa: PLR0913 どれも名前で渡す。まとめると、かえっ
         ValueError: epochs と steps の指定、loader、損失の形が条件に合わないとき。
         TrainingDivergedError: 損失が NaN か無限大になったとき。それまでの最良の重みがあれば、戻してから知らせる。
     """
-    total, per_epoch = _plan(loader, epochs, steps)
-    run = _Run(model, loader, loss, optimizer, scheduler, pick_device(device), amp, channels_last)
+    total = _plan(loader, epochs, steps)
+    run = _Run(model, loader, loss, optimizer, scheduler, on_epoch, pick_device(device), amp, channels_last)
     history = History()
     state = TrainingState(model, optimizer, scheduler, run.scaler, loader, history)
     done = state.load(checkpoint) if checkpoint else 0
     bar = Progress(total, enabled=progress)
     try:
-        while done < total:
-            count = min(per_epoch, total - done)
-            row = {"epoch": len(history.epochs) + 1, "step": done + count, **run.epoch(count, done, bar)}
-            done += count
+        for row in run.epochs(done, total, bar):
             history.add(row, model, validate, mode)
             if checkpoint:
-                state.save(checkpoint, done)
+                state.save(checkpoint, int(row["step"]))
     finally:
         bar.close()
         if restore_best:
@@ -140,6 +139,7 @@ class _Run:
     loss: Loss
     optimizer: Optimizer
     scheduler: LRScheduler | None
+    on_epoch: Callable[[int], None] | None
     device: torch.device
     amp: torch.dtype | None
     channels_last: bool
@@ -152,7 +152,18 @@ class _Run:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.amp == torch.float16)
         self.batches: Iterator[Any] | None = None
 
-    def epoch(self, count: int, done: int, bar: Progress) -> dict[str, float]:
+    def epochs(self, done: int, total: int, bar: Progress) -> Iterator[dict[str, float]]:
+        """残りを 1 エポックずつ学習し、その値を返していく。"""
+        while done < total:
+            number = math.ceil(done / len(self.loader))  # 0 始まり
+            if self.on_epoch is not None:
+                self.on_epoch(number)
+            count = min(len(self.loader), total - done)
+            values = self._epoch(count, done, bar)
+            done += count
+            yield {"epoch": number + 1, "step": done, **values}
+
+    def _epoch(self, count: int, done: int, bar: Progress) -> dict[str, float]:
         """Count 回だけ更新し、損失の平均を返す。"""
         self.model.train()
         sums: dict[str, Tensor] = {}
@@ -197,8 +208,8 @@ class _Run:
             )
 
 
-def _plan(loader: DataLoader[Any], epochs: int | None, steps: int | None) -> tuple[int, int]:
-    """更新の総数と、1 エポックの更新の数。"""
+def _plan(loader: DataLoader[Any], epochs: int | None, steps: int | None) -> int:
+    """更新の総数。"""
     if (epochs is None) == (steps is None):
         raise ValueError(f"epochs={epochs}、steps={steps} が渡されました。どちらか一方だけを指定してください。")
     per_epoch = len(loader) if isinstance(loader, Sized) else 0
@@ -207,7 +218,7 @@ def _plan(loader: DataLoader[Any], epochs: int | None, steps: int | None) -> tup
     total = steps if steps is not None else (epochs or 0) * per_epoch
     if total < 1:
         raise ValueError(f"epochs={epochs}、steps={steps} が渡されました。1 以上の整数を指定してください。")
-    return total, per_epoch
+    return total
 
 
 def _to_device(batch: Any, device: torch.device, layout: torch.memory_format) -> Any:

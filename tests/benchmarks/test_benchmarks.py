@@ -43,21 +43,51 @@ def check_schema(result: dict, name: str) -> None:
     for measured in result["rows"]:
         assert 0 < measured["ms"]["min"] <= measured["ms"]["median"] <= measured["ms"]["max"]
         for peer in measured["peers"].values():
-            assert peer["kind"] in ("installed", "reimplementation")
+            assert peer["kind"] in ("installed", "reimplementation", "baseline")
             assert 0 < peer["ratio"]["min"] <= peer["ratio"]["median"] <= peer["ratio"]["max"]
 
 
-@pytest.mark.parametrize("name", ["mmd", "transferability"])
-def test_scripts_run_on_tiny_sizes_without_the_peers(name: str, tmp_path: Path) -> None:
+def run_tiny(name: str, tmp_path: Path) -> tuple[str, dict]:
+    """`--tiny` で動かし、表示と結果を返す。"""
     out = tmp_path / "out.json"
     command = [sys.executable, str(FOLDER / f"{name}.py"), "--tiny", "--rounds", "2", "--out", str(out)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1"}
     done = subprocess.run(command, capture_output=True, encoding="utf-8", env=environment, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "| 測ったもの | 相手 |" in done.stdout and "再実装" in done.stdout
     result = json.loads(out.read_text(encoding="utf-8"))
     check_schema(result, name)
     assert all(r["rounds"] == 2 for r in result["rows"])
+    return done.stdout, result
+
+
+@pytest.mark.parametrize("name", ["mmd", "transferability"])
+def test_scripts_run_on_tiny_sizes_without_the_peers(name: str, tmp_path: Path) -> None:
+    shown, _ = run_tiny(name, tmp_path)
+    assert "| 測ったもの | 相手 |" in shown and "再実装" in shown
+
+
+def test_fine_tuning_script_runs_and_both_sides_learn_the_same_weights(tmp_path: Path) -> None:
+    shown, result = run_tiny("finetune", tmp_path)
+    assert "| 測ったもの | 相手 |" in shown and "| 追加の記憶 |" in shown
+    compared = [r for r in result["rows"] if "weights_difference" in r]
+    assert len(compared) == 4
+    for item in compared:
+        assert 0 <= item["weights_difference"] <= 1e-4 * item["weights_changed"] != 0, item["name"]
+    check_bf16(result)
+
+
+def check_bf16(result: dict) -> None:
+    """bf16 を測ったのは、それを速くする命令のある CPU のときだけである。"""
+    assert result["bf16"]["applicable"] == bool(result["bf16"]["instructions"])
+    assert any("bf16" in r["name"] for r in result["rows"]) == result["bf16"]["applicable"]
+
+
+def test_bf16_is_left_out_where_the_cpu_lacks_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    finetune = part("finetune")
+    assert finetune.BF16 in finetune.measurable(["amx_bf16"])
+    left = finetune.measurable([])
+    assert {finetune.FULL, finetune.FROZEN, finetune.LEFT_OUT} <= set(left) and not any("bf16" in name for name in left)
 
 
 def test_too_few_rounds_are_refused() -> None:
@@ -81,7 +111,7 @@ def test_ratios_are_taken_within_a_round() -> None:
     assert result["ms"] == {"median": 1000.0, "min": 1000.0, "max": 10000.0}
 
 
-@pytest.mark.parametrize("name", ["mmd", "transferability"])
+@pytest.mark.parametrize("name", ["mmd", "transferability", "finetune"])
 def test_recorded_results_say_where_they_come_from(name: str) -> None:
     result = recorded(name)
     check_schema(result, name)
@@ -130,6 +160,39 @@ def test_recorded_logme_is_exact_and_faster_than_the_correct_released_procedure(
     (wide,) = [item for item in result["logme"] if item["size"]["d"] > item["size"]["n"]]
     (published,) = [gap for name, gap in wide["difference"].items() if "誤り）" in name]
     assert abs(published) > 1  # 公開の不動点反復は、D > N では最大値ではない
+
+
+def test_recorded_frozen_step_is_cheap_in_time_and_memory() -> None:
+    result = recorded("finetune")
+    frozen, left_out = (
+        row(result, f"更新 1 回: {name}", batch=8, px=224)["peers"]["全体を学習（float32）"]["ratio"]["median"]
+        for name in ("凍結（set_freeze）", "最適化手法から外すだけ")
+    )
+    assert frozen <= 0.5
+    assert left_out >= 0.8  # 最適化手法から外しても、逆伝播は減らない
+    mib = {item["name"]: item["mib"] for item in result["memory"]}
+    assert mib["凍結（set_freeze）"] <= mib["全体を学習（float32）"] / 2
+
+
+def test_recorded_bf16_step_halves_the_time_where_the_cpu_has_it() -> None:
+    result = recorded("finetune")
+    check_bf16(result)
+    if result["bf16"]["applicable"]:
+        found = row(result, "更新 1 回: bf16 と channels_last で全体を学習", batch=8, px=224)
+        assert found["peers"]["全体を学習（float32）"]["ratio"]["median"] <= 0.5
+
+
+def test_recorded_linear_probe_gains_almost_the_number_of_epochs() -> None:
+    found = row(recorded("finetune"), "線形プローブ", px=224)
+    assert found["times_faster"]["median"] >= 0.9 * found["size"]["epochs"] >= 4
+    assert found["weights_changed"] > 0 and found["weights_difference"] == 0
+
+
+@pytest.mark.parametrize("model", ["ResNet-18", "GlyphCNN"])
+def test_recorded_fit_is_as_fast_as_a_bare_loop(model: str) -> None:
+    found = row(recorded("finetune"), f"fit で 1 エポック: {model}")
+    assert found["throughput"]["median"] >= 0.97
+    assert found["weights_changed"] > 0 and found["weights_difference"] == 0
 
 
 def test_published_procedures_written_for_the_comparison_agree_with_tlkit() -> None:

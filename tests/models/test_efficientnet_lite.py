@@ -44,6 +44,39 @@ def test_real_photos_get_sensible_classes(model: EfficientNetLite0) -> None:
     assert [imagenet_classes()[i] for i in answers] == list(want.values())
 
 
+def read_by_name(peer: torch.nn.Module) -> torch.nn.Module:
+    """配布の重みのファイルを、tlkit を通さず、層の名前を対応させて timm のモデルに読む。"""
+    separable = {"conv_dw": "_depthwise_conv", "bn1": "_bn1", "conv_pw": "_project_conv", "bn2": "_bn2"}
+    inverted = {"conv_pw": "_expand_conv", "bn1": "_bn0", "conv_dw": "_depthwise_conv", "bn2": "_bn1"}
+    inverted |= {"conv_pwl": "_project_conv", "bn3": "_bn2"}
+    names = {"conv_stem": "_conv_stem", "bn1": "_bn0", "conv_head": "_conv_head", "bn2": "_bn1", "classifier": "_fc"}
+    places = [f"blocks.{i}.{j}" for i, stage in enumerate(peer.blocks) for j in range(len(stage))]
+    for index, place in enumerate(places):
+        layers = inverted if hasattr(peer.get_submodule(place), "conv_pwl") else separable
+        names |= {f"{place}.{ours}": f"_blocks.{index}.{theirs}" for ours, theirs in layers.items()}
+    stored = torch.load(data.files.package_file(*module._WEIGHTS, module._WEIGHTS_SHA256, "-"), weights_only=True)
+    state = {key: stored.pop(f"{names[key.rpartition('.')[0]]}.{key.rpartition('.')[2]}") for key in peer.state_dict()}
+    assert not stored
+    peer.load_state_dict(state)
+    return peer.eval()
+
+
+def test_every_sample_photo_gets_the_logits_and_the_class_of_timm(model: EfficientNetLite0) -> None:
+    """写真から答えまで。前処理も timm のものを使う。"""
+    from PIL import Image
+
+    peer = read_by_name(timm.create_model("tf_efficientnet_lite0", pretrained=False))
+    transform = timm.data.create_transform(**timm.data.resolve_data_config(peer.pretrained_cfg))
+    samples = [photo.image for photo in data.photos()]
+    assert len(samples) >= 9
+    with torch.inference_mode():
+        ours = model(torch.stack([imagenet_input(image) for image in samples]))
+        theirs = peer(torch.stack([transform(Image.fromarray(image)) for image in samples]))
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+    assert ours.argmax(1).tolist() == theirs.argmax(1).tolist()
+    assert len(set(ours.argmax(1).tolist())) >= 7  # どの写真にも同じ答えを返しているのではない
+
+
 def test_preprocessing_equals_timm(reference: torch.nn.Module) -> None:
     from PIL import Image
 

@@ -9,7 +9,7 @@ import json
 import re
 from typing import Any
 
-_MAGIC_LINE = re.compile(r"^(\s*)[%!?].*$", re.MULTILINE)
+_MAGIC_LINE = re.compile(r"^([^\S\n]*)[%!?].*$", re.MULTILINE)  # 空行だけの長いセルで遅くならない形
 _DEFINITION = re.compile(r"^(?:async\s+)?(?:def|class)\s+(\w+)|^(\w+)\s*(?::[^=\n]+)?=(?!=)", re.MULTILINE)
 _CHECK_CALL = re.compile(r"""^[^#\n]*\bcheck\s*\(\s*["']([^"']+)["']""", re.MULTILINE)
 
@@ -26,7 +26,7 @@ def sources_hash(document: dict[str, Any]) -> str:
 
 def defined_names(source: str) -> set[str]:
     """セルの最上位で定義・代入される名前。書きかけで構文が壊れていても、行頭の形から拾う。"""
-    tree = _parse(source)
+    tree = parse(source)
     if tree is None:
         return {first or second for first, second in _DEFINITION.findall(source)}
     names: set[str] = set()
@@ -40,7 +40,7 @@ def defined_names(source: str) -> set[str]:
 
 def check_calls(source: str) -> set[str]:
     """セルの中で `check("01-1", …)` の形で呼ばれている問題の番号。"""
-    tree = _parse(source)
+    tree = parse(source)
     if tree is None:
         return set(_CHECK_CALL.findall(source))
     return {
@@ -56,14 +56,17 @@ def check_calls(source: str) -> set[str]:
 def is_fragment(source: str) -> bool:
     """字下げから始まる切れはしか（関数の途中でセルを分割すると、後ろ半分がこうなる）。"""
     lines = [line for line in source.splitlines() if line.strip() and not line.lstrip().startswith("#")]
-    return bool(lines) and lines[0][0] in " \t" and _parse(source) is None
+    return bool(lines) and lines[0][0] in " \t" and parse(source) is None
 
 
-def _parse(source: str) -> ast.Module | None:
-    try:
-        return ast.parse(_MAGIC_LINE.sub(r"\1pass", source))
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return None
+def parse(source: str) -> ast.Module | None:
+    """セルの構文木。魔法の命令（% や !）の行は pass に替えて読む。構文が壊れていれば None。"""
+    for text in (source, _MAGIC_LINE.sub(r"\1pass", source)):  # 先にそのまま読む。行頭の % は剰余のこともある
+        try:
+            return ast.parse(text)
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            continue
+    return None
 
 
 def _targets(node: ast.Assign | ast.AnnAssign) -> list[ast.expr]:

@@ -27,6 +27,7 @@ _OTHER_FILES = {
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff", b"{\x00", b"\x00{")
 _UTF8_BOM = b"\xef\xbb\xbf"
 _SAVE_AS_UTF8 = "JupyterLab で開いて保存し直すか、文字コードを UTF-8（BOM なし）にして保存してください。"
+_HARD_LINK = "ほかの名前と中身を共有するファイル（ハードリンク）です。コピーに置き換えてください。"
 _OPEN_ERRORS = {
     errno.ENOENT: ("missing", "ファイルがありません。名前とフォルダを確かめてください。"),
     errno.ENOTDIR: ("missing", "途中のフォルダがありません。名前とフォルダを確かめてください。"),
@@ -41,11 +42,12 @@ _OPEN_ERRORS = {
 
 
 class IntakeError(CourseError):
-    """ノートブックとして読めない。`code` は理由の名前（採点の集計と検査が使う）。"""
+    """ノートブックとして読めない。`code` は理由の名前、`reason` はファイル名を含まない理由の文。"""
 
     def __init__(self, code: str, name: str, reason: str) -> None:
         super().__init__(f"{name} を読めません: {reason}")
         self.code = code
+        self.reason = reason
 
 
 @dataclass(frozen=True)
@@ -74,12 +76,12 @@ def read_notebook(path: Path, *, max_bytes: int = MAX_BYTES, follow_symlinks: bo
     Args:
         path: 読むファイル。
         max_bytes: これより大きいファイルは、読み込む前に断る [バイト]。
-        follow_symlinks: False なら、シンボリックリンクも断る（提出物を読むとき）。
+        follow_symlinks: False なら、シンボリックリンクとハードリンクも断る（提出物を読むとき）。
 
     Raises:
         IntakeError: ノートブックとして読めないとき。理由と直し方を日本語で言う。
     """
-    data = _read_bytes(path, max_bytes, follow_symlinks)
+    data = read_bytes(path, max_bytes, follow_symlinks)
     return Intake(path, data, parse_notebook(data, str(path)))
 
 
@@ -101,13 +103,16 @@ def require_python(document: dict[str, Any], name: str) -> None:
         raise IntakeError("language", name, f"{language} のノートブックです。この教材は Python だけを確認できます。")
 
 
-def _read_bytes(path: Path, max_bytes: int, follow_symlinks: bool) -> bytes:
+def read_bytes(path: Path, max_bytes: int, follow_symlinks: bool) -> bytes:
+    """ふつうのファイルの中身を、大きさを確かめてから読む。引数と例外は `read_notebook` と同じ。"""
     try:
         if path.is_dir():
             raise IntakeError("directory", str(path), "フォルダです。.ipynb ファイルを指定してください。")
         flags = _OPEN_FLAGS | (0 if follow_symlinks else getattr(os, "O_NOFOLLOW", 0))
         with os.fdopen(os.open(path, flags), "rb") as stream:
             _require_regular(os.fstat(stream.fileno()), path, max_bytes)
+            if not follow_symlinks and os.fstat(stream.fileno()).st_nlink > 1:
+                raise IntakeError("hardlink", str(path), _HARD_LINK)
             data = stream.read(max_bytes + 1)
     except (
         OSError,
@@ -170,11 +175,24 @@ def _wrong_encoding(data: bytes, name: str, position: int) -> IntakeError:
 
 def _loads(text: str, name: str) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_no_repeats)
     except json.JSONDecodeError as error:
         raise IntakeError("json", name, _json_reason(text, error)) from None
+    except ShapeError:
+        raise
     except ValueError:  # けた数の多すぎる整数
         raise IntakeError("json", name, "けた数の多すぎる整数があります。ノートブックの形ではありません。") from None
+
+
+def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """同じキーが二度ある JSON は、読む道具によって中身が変わるので断る。"""
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            reason = f"同じキー {key!a:.40} が二度あります。JupyterLab で開いて保存し直してください。"
+            raise ShapeError("duplicate-key", reason)
+        found[key] = value
+    return found
 
 
 def _json_reason(text: str, error: json.JSONDecodeError) -> str:

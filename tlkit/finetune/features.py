@@ -1,20 +1,16 @@
-"""ファインチューニングの部品: 特徴の取り出しと、層の凍結。
+"""特徴の取り出し。凍結した特徴抽出器の出力は変わらないので、一度だけ計算すればよい。
 
-段の分け方は `_stages.py`、学習のくり返しは `training.py` にある。モデルは `models/` のものでも、torchvision のものでもよい。
+取り出した特徴で分類の層を学習する部品は `probe.py` にある。
 """
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from tlkit._stages import split_stages
 from tlkit.device import pick_device
-
-Freeze = Literal["all", "partial", "none"]
 
 
 def extract_features(model: nn.Module, loader: Iterable[Any], *, device: str | None = None) -> tuple[Tensor, Tensor]:
@@ -84,48 +80,3 @@ def _pair(batch: Any) -> tuple[Tensor, Tensor]:
     raise ValueError(
         f"loader が {type(batch).__name__} を返しました。（入力, ラベル）という 2 個のテンソルの組が必要です。"
     )
-
-
-def set_freeze(model: nn.Module, mode: Freeze) -> nn.Module:
-    """モデルのどこまでを学習しないかを決める。何度呼んでもよく、最後に呼んだものが効く。
-
-    - "all": 分類の層だけを学習する（特徴抽出器はすべて凍結）。
-    - "partial": 最後の段と分類の層を学習する。
-    - "none": すべてを学習する。
-
-    凍結した段では、パラメータの requires_grad が False になり、残っていた勾配は消える。
-    また `model.train()` を呼んでも評価モードのままになる。バッチ正規化の移動平均は勾配によらず動くので、
-    requires_grad だけでは止まらないからである。ドロップアウトも働かず、特徴は入力だけで決まる。
-
-    Args:
-        model: 線形層（か畳み込み）で終わる分類のモデル。その場で変える。
-        mode: 凍結の範囲。
-
-    Returns:
-        受け取ったモデル。
-
-    Raises:
-        ValueError: mode が不正か、モデルに分類の層が見つからないとき。
-    """
-    if mode not in ("all", "partial", "none"):
-        raise ValueError(
-            f'凍結の範囲に {mode!r} が渡されました。"all"（分類の層だけ学習）、"partial"（最後の段も学習）、'
-            '"none"（すべて学習）のどれかにしてください。'
-        )
-    stages = split_stages(model)
-    frozen = {"all": stages[:-1], "partial": stages[:-2], "none": []}[mode]
-    for module in model.modules():
-        vars(module).pop("train", None)
-    model.requires_grad_(True)
-    for stage in frozen:
-        for parameter in stage.parameters:
-            parameter.requires_grad_(False)
-            parameter.grad = None
-        for module in stage.modules:
-            module.train = partial(_stay_in_eval, module)  # type: ignore[method-assign]
-    return model.train(model.training)
-
-
-def _stay_in_eval(module: nn.Module, mode: bool = True) -> nn.Module:  # noqa: ARG001 train() と同じ引数を受け取る
-    """凍結した部品の `train()`。いつも評価モードにする。"""
-    return type(module).train(module, False)
