@@ -93,13 +93,13 @@ for name in stage_names(model):
 # %% [markdown]
 # ## 最小のコード
 #
-# 手書き数字を三つに分けます。学習に100枚、選択（検証）に1,000枚、最後の測定（テスト）に1,000枚です。
+# 手書き数字から、学習に100枚、選択（検証）に1,000枚を取ります。最後の測定（テスト）は、種を変えた実験でだけ行います。
 # 学習のくり返しは`tlkit.training.fit`に任せ、方法の違いは、凍結の範囲と学習率だけで表します。
 
 # %%
 mnist = data.load("mnist5k")
 order = torch.randperm(len(mnist.labels), generator=torch.Generator().manual_seed(0))
-train_rows, validation_rows, test_rows = order[:100], order[100:1100], order[1100:2100]
+train_rows, validation_rows = order[:100], order[100:1100]
 
 
 def loader_of(rows: Tensor, batch_size: int = 25) -> DataLoader:
@@ -262,7 +262,7 @@ assert artefacts[0].mean + artefacts[0].half < 0, "較正しない対照の低�
 # 学習率が大きいと、分類の層が正しい向きを覚える前に、移した特徴が壊れてしまいます。
 #
 # 壊れたことは、ソースの課題で測れます。数字で学習した後のネットワークに、元の英字の分類の層を付け直し、英字の正解率を測るのです。
-# 英字の評価には、事前学習で使わなかった書体を使います。
+# 英字の評価には、事前学習で学習に使わなかった書体を使います。ただし、この書体は事前学習でエポックを選ぶのに使ったので、学習の前の値は少し高めに出ます。
 
 # %%
 forgetting = results.load("02_forgetting")
@@ -277,7 +277,7 @@ for method, label in names.items():
         ax.errorbar(rates, [p.mean for p in points], [p.half for p in points], marker="o", capsize=3, label=label)
 right.axhline(before, color="black", linestyle=":", linewidth=0.8, label="学習の前")
 left.set_title("ターゲット（手書き数字）", fontsize=10)
-right.set_title("ソース（英字、未使用の書体）", fontsize=10)
+right.set_title("ソース（英字、学習に使わない書体）", fontsize=10)
 for ax in (left, right):
     ax.set_xscale("log")
     ax.set_xlabel("分類の層の学習率")
@@ -624,7 +624,7 @@ assert frozen_many.mean + frozen_many.half < 0, "ラベルが多いときの、�
 # 1. ラベルが最も少ないとき、移した方法はどれも、データ拡張をそろえたゼロからの学習に勝ちます。
 # 2. 最後の層だけの学習は、ラベルが少ないうちは全体の更新に劣りません。しかし早く頭打ちになり、ラベルが多いときは最も低くなります。
 # 3. ラベルが少ないときは、LP-FTが最も高くなりました。ただし、LP-FTだけは、一段階目の分類の層にL2正則化をかけています。始め方と正則化のどちらが効いたかは、この比較では分かりません。
-# 4. ラベルが多いとき、移した方法の間の差はほとんどありません。ゼロからの学習との差も、ごくわずかです。
+# 4. ラベルが多いとき、移した方法の間の差はほとんどありません。ゼロからの学習との差も、ごくわずかです。大規模な物体検出でも、長く学習すればゼロからの学習は追いつくと報告されています（He et al., 2019）。
 #
 # 層別学習率は、全体の更新より少し高くなりましたが、区別がつくのはラベルが最も少ないときだけです。段階的解凍と学習率の予定を足しても、さらに良くなるとは言えません。
 # 「この方法が一番」と言えるのは、課題、ラベルの数、選んだ学習率の範囲を述べたときだけです。
@@ -633,7 +633,7 @@ assert frozen_many.mean + frozen_many.half < 0, "ラベルが多いときの、�
 # %% [markdown]
 # ## ImageNetの重みは、どこで勝つか
 #
-# 大きな写真の集まりで学習した重みなら、何にでも効くのでしょうか。EfficientNet-Lite0で、二つの課題を試します。
+# 大きな写真の集まりで学習した重みなら、何にでも効くのでしょうか。EfficientNet（Tan and Le, 2019）の小型版であるEfficientNet-Lite0で、二つの課題を試します。
 
 # %%
 imagenet = results.load("02_imagenet")
@@ -830,14 +830,14 @@ for name, probabilities in answers.items():
 #
 # ### 1. 凍結しても動くバッチ正規化
 #
-# バッチ正規化の**移動統計**（running statistics）は、勾配ではなく、順伝播で更新されます。
+# バッチ正規化（Ioffe and Szegedy, 2015）の**移動統計**（running statistics）は、勾配ではなく、順伝播で更新されます。
 # `requires_grad = False`は勾配を止めるだけなので、`train()`のままなら移動統計は動き続けます。
 #
 # 英字の特徴を「凍結」したつもりで、明るさのずれた数字で分類の層だけを学習します。その後、元の英字を正しく読めるかを測ります。
 
 # %%
 letters = glyphs("letters")
-unused_fonts = letters.of_family("Computer Modern")  # 事前学習で使わなかった書体
+unused_fonts = letters.of_family("Computer Modern")  # 事前学習の学習に使わなかった書体
 letter_images, letter_labels = letters.images[unused_fonts], letters.labels[unused_fonts]
 letter_head = GlyphCNN.pretrained("letters").classifier
 brighter = DataLoader(TensorDataset(mnist.images[train_rows] * 0.5 + 0.5, mnist.labels[train_rows]), 25)
