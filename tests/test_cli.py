@@ -16,7 +16,7 @@ from tlkit.course.build.report import BuildReport
 from tlkit.course.cli_errors import run_safely
 from tlkit.course.errors import CourseError
 
-COMMANDS = ("lab", "check", "update", "reset", "doctor", "build")
+COMMANDS = ("lab", "check", "update", "reset", "doctor", "build", "release", "grade")
 RUN = [sys.executable, "-c", "from tlkit.course.cli import main; main()"]
 ENGLISH = re.compile(r"(?i)no such|missing|invalid|should be|unexpected|try '|error")
 

@@ -150,6 +150,12 @@ class TestWheel:
         modules = {p.relative_to(ROOT).as_posix() for p in listed(".py") if p.is_relative_to(ROOT / "tlkit")}
         assert modules - set(wheel_names) == set()
 
+    def test_holds_the_templates_of_the_grading_report(self, wheel_names: list[str]) -> None:
+        folder = ROOT / "tlkit/course/grading/report/templates"
+        wanted = {p.relative_to(ROOT).as_posix() for p in folder.iterdir()}
+        assert wanted
+        assert wanted <= set(wheel_names)
+
     def test_holds_both_licenses(self, wheel_names: list[str]) -> None:
         assert {Path(name).name for name in wheel_names if "licenses/" in name} == {"LICENSE", "LICENSE-text"}
 
@@ -210,3 +216,12 @@ class TestStyle:
         assert lengths
         assert statistics.median(lengths) <= 12
         assert lengths[int(0.9 * (len(lengths) - 1))] <= 30
+
+
+def test_every_test_file_is_collected() -> None:
+    """Pytest は build などの名前のフォルダを黙って飛ばす。書いた検査が、どれも動くこと。"""
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", "tests"]
+    seen = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, encoding="utf-8", check=False)
+    collected = {line.split("::")[0] for line in seen.stdout.splitlines() if "::" in line}
+    written = {path.relative_to(ROOT).as_posix() for path in (ROOT / "tests").rglob("test_*.py")}
+    assert written - collected == set(), seen.stdout[-2000:] + seen.stderr[-2000:]

@@ -74,7 +74,7 @@ def test_kernel_environment_is_fixed_and_private(course: Path, tmp_path: Path, m
         ),
         ("import sys\nprint('注意', file=sys.stderr)", "標準エラー.*注意"),
         ("import warnings\nwarnings.warn('古い')", "標準エラー"),
-        ("import os\nos.system('echo 子の声 >&2')", "標準エラー"),
+        ("import os, time\nos.system('echo 子の声 >&2')\ntime.sleep(1)  # 子の出力が届くのを待つ", "標準エラー"),
         ("print(object())", "番地"),
         ("import os\nprint(os.getcwd())", "フォルダの名前"),
         ("import os\nos._exit(3)", "カーネルが途中で終わりました"),

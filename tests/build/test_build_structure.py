@@ -60,7 +60,7 @@ def test_notebook_metadata_has_no_versions(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        (exercise(box="<!-- exercise: 01-9 -->"), r"\.py:9: .*01-9(.|\n)*01-1"),
+        (exercise(box="<!-- exercise: 01-9 -->"), r"\.py:9: .*01-9(.|\n)*例: \"01-\d\""),
         (code(SETUP) + prose("<!-- exercise: 01-1 -->") + CHECK, "解答の範囲のあるセルがありません"),
         (code(SETUP) + prose("<!-- exercise: 01-1 -->") + code(ANSWER), "確認のセルがありません"),
         (code(SETUP) + code(ANSWER) + CHECK, "より前に"),

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from tlkit.course.cli_errors import run_safely
+from tlkit.course.grading.grade_cli import app as grade_app
 
 _PANEL, _OPTIONS, _ARGUMENTS = "コマンド", "オプション", "引数"
 
@@ -148,6 +149,29 @@ def build(
     for line in report.problems:
         print(line, file=sys.stderr)
     return 1 if report.problems else 0
+
+
+@app.command(rich_help_panel=_PANEL)
+def release(
+    assignment: Annotated[
+        str, typer.Option(metavar="SLUG", help="演習の名前。例 01_basics。", rich_help_panel=_OPTIONS)
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="書く場所。", rich_help_panel=_OPTIONS)],
+    as_zip: Annotated[
+        bool, typer.Option("--zip", help="フォルダではなく、一つの zip にする。", rich_help_panel=_OPTIONS)
+    ] = False,
+) -> int:
+    """（教員向け）学生に配る一式を作ります。解答、採点用の部品、クイズの答えは入りません。
+
+    例: tlkit release --assignment 01_basics --out handout --zip
+    """
+    from tlkit.course.grading.release import release as make_release
+
+    print("\n".join(make_release(assignment, out, as_zip=as_zip).lines()))
+    return 0
+
+
+app.add_typer(grade_app, rich_help_panel=_PANEL)
 
 
 def main() -> None:

@@ -22,6 +22,7 @@ _TRANSLATIONS = (
     (r"No such command '(.+?)'\.", "「{0}」というコマンドはありません。"),
     (r"No such option: (\S+)", "「{0}」というオプションはありません。"),
     (r"Missing argument '(.+?)'\.", "引数 {0} が必要です。"),
+    (r"Missing option '(.+?)'\.", "オプション {0} が必要です。"),
     (r"Got unexpected extra arguments?(?:\(s\))? \((.+)\)", "余分な引数があります: {0}"),
     (r"Option '(.+?)' requires an argument\.", "オプション {0} には値が必要です。"),
     (r"Invalid value for '(.+?)': .*(?:valid integer|not a valid int)", "{0} には整数を指定してください。"),

@@ -56,6 +56,7 @@ class Question:
         borrow_ok: 答えの中で呼んでよい tlkit の関数やモジュールの名前（例 "data"、"losses.mmd2"）。
         may_mutate: 答えが書き換えてよい入力の名前。ほかの入力が変わると不合格になる。
         none_ok: 答えの関数が None を返してよいなら True（引数を書き換えるのが仕事の関数など）。
+        reference: 正解の実装がある tlkit のモジュールの名前（例 "losses.mmd"）。採点の間は中身を除き、使えなくする。
     """
 
     id: str
@@ -72,3 +73,4 @@ class Question:
     borrow_ok: tuple[str, ...] = ()
     may_mutate: tuple[str, ...] = ()
     none_ok: bool = False
+    reference: tuple[str, ...] = ()

@@ -88,6 +88,7 @@ CACHED = Question(
     make_inputs=make_inputs,
     probe=probe,
     judge=judge,
+    reference=("finetune.features",),
     hints=(
         "三つの仕事があります。モデルを評価モードにする、勾配の記録を止めてバッチごとに特徴を計算する、モードを元に戻す、です。"
         "特徴とラベルは、ローダーを一度だけ回して同時に集めます。2回回すと、並び順が変わることがあります。",

@@ -127,6 +127,7 @@ LEEP = Question(
     make_inputs=make_inputs,
     probe=probe,
     judge=judge,
+    reference=("transferability.leep",),
     hints=(
         "ソースのクラス z を仲立ちにして、ラベル y を予測します。まず、z のときに y がどれだけ出るか（条件付き確率）を、"
         "すべての画像から数えます。次に、それぞれの画像の z の確率で重みを付けて、正しいラベルの確率を求めます。最後に対数を平均します。",

@@ -140,6 +140,7 @@ MMD2 = Question(
     make_inputs=make_inputs,
     probe=probe,
     judge=judge,
+    reference=("losses.mmd", "losses._rbf_sums"),
     hints=(
         "xどうし、yどうし、xとyの三つのカーネル行列を作り、それぞれを平均して足し引きします。"
         "偏りのない推定で変わるのは、xどうしとyどうしの平均の取り方だけです。自分自身との組を数えません。",

@@ -86,6 +86,7 @@ PROXY_A = Question(
     make_inputs=make_inputs,
     probe=probe,
     judge=judge,
+    reference=("transferability.proxy_a",),
     hints=(
         "ソースとターゲットを見分ける線形の識別器を学習し、学習に使わなかった標本での誤り率を測ります。"
         "ドメインごとに、乱数で並べ替えてから半分に分けてください。誤り率もドメインごとに求め、最後に平均します。",

@@ -138,6 +138,7 @@ FREEZE_BACKBONE = Question(
     make_inputs=make_inputs,
     probe=probe,
     judge=judge,
+    reference=("finetune.freeze",),
     hints=(
         "止めるものは三つあります。勾配の計算（requires_grad）、学習モードでの動作（BatchNormやDropout）、残っている勾配（.grad）です。"
         "難しいのは二つめです。eval() を一度呼んでも、次の model.train() が元に戻してしまいます。",

@@ -78,6 +78,7 @@ KEEP_BEST = Question(
     make_inputs=make_inputs,
     probe=probe,
     judge=judge,
+    reference=("training",),
     hints=(
         "1エポックは、学習モードにして学習、評価モードにして検証、これまでの最良と比べる、の順です。"
         "最良なら、その時点の重みの写しを取ります。後の学習で中身が変わらないものが「写し」です。"

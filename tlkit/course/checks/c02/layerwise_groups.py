@@ -73,6 +73,7 @@ LAYERWISE_GROUPS = Question(
     make_inputs=make_inputs,
     probe=probe,
     judge=judge,
+    reference=("finetune.groups", "_stages"),
     hints=(
         "段を順に回り、段ごとに一つの組を作ります。学習率は、出力から数えた段の番号だけで決まります。"
         "パラメータは、凍結されていないことと、まだどの組にも入っていないことを確かめてから加えます。",

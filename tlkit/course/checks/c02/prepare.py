@@ -53,6 +53,7 @@ PREPARE = Question(
     make_inputs=make_inputs,
     probe=probe,
     judge=judge,
+    reference=("finetune.freeze", "finetune.groups", "_stages"),
     hints=(
         "五つの段を、入力側から順に並べた list を作ります。手法ごとに違うのは、出力側から何段を学習するかと、段ごとの学習率だけです。"
         "凍結には三つの仕事があります。requires_grad を False にする、古い grad を消す、train() の後も評価モードにとどめる、です。"

@@ -54,6 +54,7 @@ SLANTED = Question(
     make_inputs=make_inputs,
     probe=probe,
     judge=judge,
+    reference=("finetune.schedules",),
     hints=(
         "三つに分けて作ります。山のステップ cut を求める、今のステップが山の前か後かで p（0から1）を求める、p を学習率に直す、です。"
         "最後に、T·cut_frac が整数にならない場合と、1より小さい場合を、小さな T で手で計算して確かめます。",

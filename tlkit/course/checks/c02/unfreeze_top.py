@@ -120,6 +120,7 @@ UNFREEZE_TOP = Question(
     make_inputs=make_inputs,
     probe=probe,
     judge=judge,
+    reference=("finetune.unfreeze", "finetune.freeze"),
     hints=(
         "どの段も、「学習する」か「凍結する」のどちらかに、毎回はっきり設定し直します。"
         "前に呼ばれたときの状態を当てにすると、数を減らしたときや、戻したときに誤ります。",

@@ -82,6 +82,7 @@ WARM_START = Question(
     make_inputs=make_inputs,
     probe=probe,
     judge=judge,
+    reference=("finetune.probe",),
     none_ok=True,
     hints=(
         "モデルから切り離した重みとバイアスを用意し、それだけを最小化します。解けたら、値だけを model.classifier に写します。"

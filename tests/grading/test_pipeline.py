@@ -1,0 +1,238 @@
+import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+from grading_kit import ADD, ASSIGNMENT, DOUBLE, SECRET, TRIPLE, inline, make_class, mixed_class, setting
+
+from tlkit.course.errors import CourseError
+from tlkit.course.grading.executors import Pool, threads
+from tlkit.course.grading.model import Limits
+from tlkit.course.grading.pipeline import grade
+from tlkit.course.grading.rows import result_to_json
+from tlkit.course.grading.store import Store
+
+SLUG = ASSIGNMENT.slug
+SOURCES = {
+    "s1": (DOUBLE, ADD),
+    "s2": (TRIPLE, ADD),
+    "s3": None,
+    "s4": b"{broken",
+    "s5": (DOUBLE, f"HANG = True\n{ADD}"),
+    "s6": (DOUBLE, ADD),
+}
+
+
+def exported(rows):
+    """行の全部を、順番もそのままに文字列にする。"""
+    return json.dumps([[row.entry.student, row.pending, result_to_json(row.result)] for row in rows])
+
+
+@pytest.fixture
+def store(tmp_path):
+    with Store(tmp_path / "grades.sqlite") as opened:
+        yield opened
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "submissions"
+
+
+class Counted:
+    """呼ばれた数を数える runner。"""
+
+    def __init__(self, run=inline):
+        self.run, self.tasks, self.lock = run, [], threading.Lock()
+
+    def __call__(self, task):
+        with self.lock:
+            self.tasks.append(task)
+        return self.run(task)
+
+
+def graded(folder, roster, store, chosen=None, jobs=2, **options):
+    with threads(jobs) as pool:
+        return grade(folder, roster, chosen or setting(), store, pool, **options)
+
+
+def test_every_student_of_the_roster_has_a_row(folder, store):
+    rows = graded(folder, make_class(folder, SOURCES), store)
+    assert [(row.entry.student, row.result.state, row.result.total) for row in rows] == [
+        ("s1", "graded", 10),
+        ("s2", "graded", 5),
+        ("s3", "missing", None),
+        ("s4", "needs_human", None),
+        ("s5", "limit", None),
+        ("s6", "graded", 10),
+    ]
+    assert rows[4].result.points == {"01-1": 5, "01-2": None}
+    assert store.problems() == []
+
+
+def test_the_submissions_are_only_read(folder, store):
+    roster = make_class(folder, SOURCES)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    graded(folder, roster, store)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_serial_and_parallel_give_the_same_bytes(folder, tmp_path):
+    roster = make_class(folder, mixed_class(25))
+    texts = set()
+    for jobs in (1, 2, 8):
+        with Store(tmp_path / f"{jobs}.sqlite") as store:
+            texts.add(exported(graded(folder, roster, store, jobs=jobs)))
+    assert len(texts) == 1
+    assert {row["total"] for row in map(json.loads, (one[2] for one in json.loads(texts.pop())))} == {10, 5, None}
+
+
+def test_ten_regrades_give_the_same_bytes(folder, store):
+    roster = make_class(folder, mixed_class(10))
+    first = exported(graded(folder, roster, store))
+    for _ in range(10):
+        assert exported(graded(folder, roster, store, again=True)) == first
+    assert store._database.all("SELECT count(*) FROM endings")[0][0] == 110
+
+
+def test_what_was_graded_is_not_run_again(folder, store):
+    roster = make_class(folder, SOURCES)
+    first = exported(graded(folder, roster, store))
+    counted = Counted()
+    assert exported(graded(folder, roster, store, setting(counted))) == first
+    assert counted.tasks == []
+
+
+def test_only_a_changed_submission_is_run_again(folder, store):
+    roster = make_class(folder, SOURCES)
+    graded(folder, roster, store)
+    make_class(folder, {"s2": (DOUBLE, ADD)})
+    counted = Counted()
+    rows = graded(folder, roster, store, setting(counted))
+    assert len(counted.tasks) == 1
+    assert rows[1].result.total == 10
+
+
+def test_the_same_bytes_of_two_students_meet_different_inputs(folder, store):
+    counted = Counted()
+    graded(folder, make_class(folder, {"s1": (DOUBLE, ADD), "s2": (DOUBLE, ADD)}), store, setting(counted))
+    assert len({task.seeds["01-1"] for task in counted.tasks}) == 2
+
+
+def test_a_new_secret_or_limit_or_release_grades_again(folder, store):
+    roster = make_class(folder, {"s1": (DOUBLE, ADD)})
+    graded(folder, roster, store)
+    changes = [
+        {"secret": b"t" * 32},
+        {"limits": Limits(cell_seconds=1)},
+        {"assignment": replace(ASSIGNMENT, version="2")},
+    ]
+    for change in changes:
+        counted = Counted()
+        graded(folder, roster, store, setting(counted, **change))
+        assert len(counted.tasks) == 1, change
+
+
+def test_the_secret_and_the_judge_stay_out_of_the_task(folder, store):
+    counted = Counted()
+    graded(folder, make_class(folder, SOURCES), store, setting(counted))
+    assert all(set(vars(task)) == {"slug", "program", "seeds", "limits"} for task in counted.tasks)
+    assert not any(SECRET.decode() in repr(task) for task in counted.tasks)
+
+
+def test_the_public_run_is_apart_and_only_for_failed_answers(folder, store):
+    counted = Counted()
+    graded(folder, make_class(folder, {"s1": (DOUBLE, ADD), "s2": (TRIPLE, ADD)}), store, setting(counted))
+    public = [task for task in counted.tasks if 20241 in task.seeds.values()]
+    assert [dict(task.seeds) for task in public] == [{"01-1": 20241}]
+    assert len(counted.tasks) == 3
+
+
+def test_a_fault_of_the_cage_is_told_and_tried_again(folder, store):
+    def broken(task):
+        raise CourseError("檻を始められません。")
+
+    roster = make_class(folder, {"s1": (DOUBLE, ADD), "s2": b"[]"})
+    rows = graded(folder, roster, store, setting(broken))
+    assert [(row.result.state, row.result.total) for row in rows] == [("infra_error", None), ("needs_human", None)]
+    assert rows[0].result.reason == "檻を始められません。"
+    assert graded(folder, roster, store)[0].result.total == 10
+
+
+def test_a_bug_of_the_grader_stops_nobody_else_and_tells_no_values(folder, store):
+    def buggy(task):
+        if "3 * x" in repr(task.program):
+            raise ValueError("CANARY")
+        return inline(task)
+
+    rows = graded(folder, make_class(folder, SOURCES), store, setting(buggy))
+    assert [row.result.state for row in rows][:2] == ["graded", "infra_error"]
+    assert rows[1].result.reason == "採点の途中で ValueError が起きました。"
+    assert rows[5].result.total == 10
+
+
+def test_overrides_survive_a_regrade(folder, store):
+    roster = make_class(folder, SOURCES)
+    graded(folder, roster, store)
+    store.override(ASSIGNMENT, "s5", "01-2", 5, "手元では止まらない")
+    row = graded(folder, roster, store, again=True)[4]
+    assert (row.result.total, row.final(ASSIGNMENT.question_ids).total) == (None, 10)
+
+
+def test_progress_counts_everyone_and_ends_at_zero_seconds(folder, store):
+    roster = make_class(folder, SOURCES)
+    seen = []
+    graded(folder, roster, store, listener=seen.append)
+    assert [one.done for one in seen] == [2, 3, 4, 5, 6]  # 未提出と壊れたファイルは、初めから決まっている
+    assert all(one.total == 6 and sum(one.states.values()) == one.done for one in seen)
+    assert seen[0].seconds_left is None
+    assert all(one.seconds_left >= 0 for one in seen[1:])
+    assert (seen[-1].seconds_left, seen[-1].cached) == (0, 0)
+    again = []
+    graded(folder, roster, store, listener=again.append)
+    assert [(one.done, one.cached, one.seconds_left) for one in again] == [(6, 4, 0)]
+
+
+def test_only_a_few_submissions_are_started_ahead(folder, store):
+    started = []
+
+    def watching(task):
+        started.append(store_attempts())
+        return inline(task)
+
+    def store_attempts():
+        with Store(folder.parent / "grades.sqlite") as other:
+            return other.status(SLUG).interrupted
+
+    graded(folder, make_class(folder, mixed_class(20)), store, setting(watching), jobs=2)
+    assert max(started) <= 4
+
+
+def test_stopping_by_hand_leaves_a_store_to_go_on_from(folder, store):
+    roster = make_class(folder, mixed_class(12))
+
+    def stop(progress):
+        if progress.done == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        graded(folder, roster, store, listener=stop)
+    assert store.status(SLUG).pending == 7
+    counted = Counted()
+    rows = graded(folder, roster, store, setting(counted))
+    assert not any(row.pending for row in rows)
+
+
+def test_a_dead_executor_is_told(folder, store):
+    with ThreadPoolExecutor(1) as executor:
+        pool = Pool(executor, 1)
+
+        def dead(task):
+            from concurrent.futures import BrokenExecutor
+
+            raise BrokenExecutor
+
+        with pytest.raises(CourseError, match="続きから"):
+            grade(folder, make_class(folder, {"s1": (DOUBLE, ADD)}), setting(dead), store, pool)
+    assert store.status(SLUG).pending == 1

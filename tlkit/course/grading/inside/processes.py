@@ -1,0 +1,53 @@
+"""プロセスの記憶の量。檻の中（答えを呼ぶ間）と、檻の外の見張りの、両方が使う。
+
+RSS の和は、fork した子と親が共有する分を二重に数える。和が上限を超えたときだけ、共有を割り勘にした PSS で確かめる。
+"""
+
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+_PROC = Path("/proc")
+_PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
+_KILOBYTE = 1024
+
+
+def everyone() -> set[int]:
+    """/proc に見える、生きているプロセスの番号。檻の中では、檻の中のものだけが見える。"""
+    return {pid for pid in _listed() if not _is_zombie(pid)}
+
+
+def memory(pids: Iterable[int], limit: int) -> int:
+    """プロセスの記憶の和 [バイト]。limit を超えなければ RSS の和、超えそうなら PSS の和。"""
+    resident = {pid: _resident(pid) for pid in pids}
+    total = sum(resident.values())
+    if total <= limit:
+        return total
+    return sum(_proportional(pid, rss) for pid, rss in resident.items())
+
+
+def _listed() -> list[int]:
+    return [int(entry.name) for entry in _PROC.iterdir() if entry.name.isdecimal()]
+
+
+def _resident(pid: int) -> int:
+    with suppress(OSError, ValueError, IndexError):
+        return int((_PROC / str(pid) / "statm").read_text(encoding="ascii").split()[1]) * _PAGE
+    return 0
+
+
+def _proportional(pid: int, resident: int) -> int:
+    """PSS。読めなければ RSS。"""
+    with suppress(OSError, ValueError, IndexError):
+        for line in (_PROC / str(pid) / "smaps_rollup").read_text(encoding="ascii").splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) * _KILOBYTE
+    return resident
+
+
+def _is_zombie(pid: int) -> bool:
+    with suppress(OSError, IndexError):
+        text = (_PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
+        return text.rpartition(")")[2].split()[0] in ("Z", "X")
+    return True
