@@ -7,6 +7,7 @@ import pytest
 from grading_kit import ADD, ASSIGNMENT, DOUBLE, SECRET, TRIPLE, inline, make_class, mixed_class, setting
 
 from tlkit.course.errors import CourseError
+from tlkit.course.grading import pipeline
 from tlkit.course.grading.executors import Pool, threads
 from tlkit.course.grading.model import Limits
 from tlkit.course.grading.pipeline import grade
@@ -236,3 +237,18 @@ def test_a_dead_executor_is_told(folder, store):
         with pytest.raises(CourseError, match="続きから"):
             grade(folder, make_class(folder, {"s1": (DOUBLE, ADD)}), setting(dead), store, pool)
     assert store.status(SLUG).pending == 1
+
+
+def test_the_tree_of_the_cage_is_made_before_any_thread_starts(folder, store, monkeypatch):
+    """`ast.parse` が二つのスレッドで重ならないように、写しは呼んだスレッドで、仕事より先に作る。"""
+    seen = []
+
+    def run(task):
+        seen.append("cage")
+        return inline(task)
+
+    monkeypatch.setattr(pipeline, "caged", run)
+    monkeypatch.setattr(pipeline, "get_ready", lambda slug: seen.append((slug, threading.current_thread())))
+    graded(folder, make_class(folder, SOURCES), store, setting(run))
+    assert seen[0] == (ASSIGNMENT.slug, threading.current_thread())
+    assert set(seen[1:]) == {"cage"}

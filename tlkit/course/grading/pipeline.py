@@ -23,7 +23,7 @@ from tlkit.course.grading.roster import Student
 from tlkit.course.grading.rows import Entry, Row
 from tlkit.course.grading.seeds import seeds_for
 from tlkit.course.grading.store import Store
-from tlkit.course.grading.tasks import Runner, Task, caged
+from tlkit.course.grading.tasks import Runner, Task, caged, get_ready
 from tlkit.course.grading.versions import versions
 from tlkit.course.intake import IntakeError, parse_notebook, require_python
 
@@ -85,6 +85,8 @@ def grade(
             settled.append(entry.state if known is None else known.state)
     cached = len(settled) - sum(not entry.key for entry in entries)
     tracker = Tracker(len(entries), settled, cached, listener)
+    if waiting and setting.run is caged:
+        get_ready(slug)
     _Coordinator(setting, store, pool, tracker).run(waiting.items())
     return store.rows(slug)
 

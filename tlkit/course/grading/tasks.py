@@ -49,6 +49,15 @@ def caged(task: Task) -> Outcome:
     return supervise.run(task.program, questions, task.seeds, task.limits, _tree(task.slug))
 
 
+def get_ready(slug: str) -> None:
+    """檻に見せる写しを、スレッドを動かす前に作っておく。
+
+    Python 3.11 の `ast.parse` は、二つのスレッドから同時に呼ぶと SystemError になることがある。
+    写しを作る仕事と、提出を照合する仕事は、どちらも `ast.parse` を使う。
+    """
+    _tree(slug)
+
+
 def _tree(slug: str) -> Path:
     """檻に見せる tlkit の写し。プロセスごとに一度だけ作る。"""
     with _PREPARING:
