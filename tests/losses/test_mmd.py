@@ -190,6 +190,14 @@ def test_distance_to_itself_is_exactly_zero_in_float32() -> None:
     assert mmd2(x, y, bandwidth=1e-3).item() == pytest.approx(0, abs=1e-9)
 
 
+def test_a_far_too_small_bandwidth_gives_a_gradient_of_exactly_zero() -> None:
+    """自分との対の勾配を足して引くと、丸め誤差が残り、「勾配が 0」に見えない。"""
+    x, y = (z.float() for z in samples(64, 64, 256))
+    x.requires_grad_()
+    mmd2(x, y, bandwidth=1.0).backward()
+    assert x.grad is not None and x.grad.abs().max().item() == 0
+
+
 def test_properties_of_a_distance() -> None:
     x, y = samples(30, 20, 4)
     value = mmd2(x, y, bandwidth=1.5).item()

@@ -78,6 +78,8 @@ def _kernel_sum(
         if a is b:
             distances.diagonal().zero_()  # 自分との距離は厳密に 0
         kernel, slope = _kernels(distances, gammas)
+        if a is b:
+            slope.diagonal().zero_()  # 自分との対の勾配は 0。足して引くと、丸め誤差が残る
         total += kernel.sum(dtype=total.dtype)
         if a is b:
             total += kernel[:, skip:].sum(dtype=total.dtype)
