@@ -40,6 +40,21 @@ def softmax(logits, temperature=1.0):
     return powers / powers.sum()
 
 
+def shift_name(source, target):
+    """同時分布（行が X、列が Y）の組から、「動かない分布、シフトの名前」。一つに決まらなければ「なし、概念シフト」。"""
+    names = {"P(Y|X)": "共変量シフト", "P(X|Y)": "ラベルシフト", "P(X)": "概念シフト"}
+    before, after = _parts(source), _parts(target)
+    same = [part for part in before if np.allclose(before[part], after[part])]
+    return f"{same[0]}、{names[same[0]]}" if len(same) == 1 and same[0] in names else "なし、概念シフト"
+
+
+def _parts(joint):
+    """同時分布の、二つの周辺分布と二つの条件付き分布。"""
+    table = np.asarray(joint, dtype=float)
+    x, y = table.sum(axis=1, keepdims=True), table.sum(axis=0, keepdims=True)
+    return {"P(X)": x, "P(Y)": y, "P(Y|X)": table / x, "P(X|Y)": table / y}
+
+
 def _points(values):
     """数の並びは 1 次元の点の並びとみなす。"""
     array = np.asarray(values, dtype=float)

@@ -200,3 +200,8 @@ def test_divergence_and_empty_loaders_are_told() -> None:
     nothing = DataLoader(target.dataset, batch_size=999, drop_last=True)
     with pytest.raises(ValueError, match="target のローダーが空です"):
         fit_adaptation(tiny(), SourceOnly(), source, nothing, steps=2, **QUIET)
+
+
+def test_unknown_options_are_refused_with_the_known_names() -> None:
+    with pytest.raises(ValueError, match=r"epochs、validate.*channels_last"):
+        fit_adaptation(tiny(), SourceOnly(), *loaders(), steps=2, epochs=3, validate=len)

@@ -16,7 +16,7 @@ events = []
 sys.addaudithook(lambda event, details: events.append(event) if event.startswith(("socket.", "urllib.")) else None)
 from tlkit import data
 print(data.catalog())
-data.load("mnist5k"); data.load("uci_digits"); data.load("photos")
+data.load("mnist5k"); data.load("uci_digits"); data.load("photos"); data.load("mnist_m")
 assert not events, events
 """
 

@@ -1,7 +1,5 @@
 """ドメイン適応の学習ループ。手法（`methods.py`）を変えても、最適化、学習率の予定、バッチの組み方は変わらない。"""
 
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +10,8 @@ from torch.utils.data import DataLoader
 from tlkit.adapt.methods import Method
 from tlkit.adapt.pairs import Pair, PairLoader
 from tlkit.training import History, fit
+
+PASSED_ON = ("device", "progress", "checkpoint", "channels_last", "on_epoch", "amp")  # fit にそのまま渡す引数
 
 
 def fit_adaptation(  # noqa: PLR0913 どれも名前で渡す
@@ -24,11 +24,7 @@ def fit_adaptation(  # noqa: PLR0913 どれも名前で渡す
     lr: float = 0.03,
     momentum: float = 0.9,
     weight_decay: float = 0.0,
-    channels_last: bool = False,
-    on_epoch: Callable[[int], None] | None = None,
-    device: str = "auto",
-    checkpoint: Path | None = None,
-    progress: bool = True,
+    **options: Any,
 ) -> History:
     """ソースのラベルと、ターゲットのラベルなしの入力で学習する。モデルは最後の更新のまま残る。
 
@@ -45,42 +41,31 @@ def fit_adaptation(  # noqa: PLR0913 どれも名前で渡す
         lr: 初めの学習率 μ_0。
         momentum: モーメンタム。
         weight_decay: 重み減衰。
-        channels_last: 画像の並びを NHWC にする（CPU では速くなることが多い）。
-        on_epoch: エポックの始まりに、その番号（0 始まり）で呼ぶ関数。経過を測るときなどに使う。
-        device: `tlkit.device.pick_device` に渡す名前。
-        checkpoint: 途中経過を書くファイル。すでにあれば、続きから再開する。
-        progress: 経過を表示するか。
+        **options: `tlkit.training.fit` に渡す引数（device、progress、checkpoint、channels_last、on_epoch、amp）。
 
     Returns:
         エポックごとの損失の平均（"class"、"domain"、"discrepancy" など）。
 
     Raises:
-        ValueError: steps が 1 に満たないか、ローダーが空のとき。
+        ValueError: steps が 1 に満たないか、options に使えない名前があるか、ローダーが空のとき。
         TrainingDivergedError: 損失が有限でなくなったとき。
 
     出典: 学習率の予定は Ganin et al., JMLR 17 (2016), 5.2.2 節。
     """
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise ValueError(f"steps に {steps!r} が渡されました。更新の回数を、1 以上の整数で指定してください。")
+    _check(steps, options)
     optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay)
     schedule = LambdaLR(optimizer, lambda step: (1 + 10 * step / steps) ** -0.75)
+    pairs: Any = PairLoader(source, target)
 
     def loss(network: nn.Module, pair: Pair) -> dict[str, Tensor]:
         # 済んだ更新の数は予定が数えている。再開しても、λ は続きの値になる
         return method(network, pair, schedule.last_epoch / steps)
 
-    pairs: Any = PairLoader(source, target)
-    return fit(
-        model,
-        pairs,
-        loss,
-        optimizer,
-        steps=steps,
-        scheduler=schedule,
-        restore_best=False,
-        device=device,
-        channels_last=channels_last,
-        on_epoch=on_epoch,
-        checkpoint=checkpoint,
-        progress=progress,
-    )
+    return fit(model, pairs, loss, optimizer, steps=steps, scheduler=schedule, restore_best=False, **options)
+
+
+def _check(steps: int, options: dict[str, Any]) -> None:
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+        raise ValueError(f"steps に {steps!r} が渡されました。更新の回数を、1 以上の整数で指定してください。")
+    if unknown := sorted(options.keys() - set(PASSED_ON)):
+        raise ValueError(f"引数 {'、'.join(unknown)} は使えません。fit に渡せるのは {'、'.join(PASSED_ON)} です。")

@@ -137,7 +137,7 @@ def _scene(photo: Photo | np.ndarray, height: int, width: int) -> Tensor:
             f"{name} は {pixels.shape[0]}×{pixels.shape[1]} で、数字の {height}×{width} より小さいため、"
             "切り出せません。数字より大きい写真を渡してください。"
         )
-    return torch.tensor(pixels).permute(2, 0, 1)
+    return torch.tensor(np.ascontiguousarray(pixels)).permute(2, 0, 1)  # 左右を返した写真など、負の歩幅も受け取る
 
 
 def _patches(scene: Tensor, corner: Tensor, height: int, width: int) -> Tensor:
@@ -155,7 +155,11 @@ def _digits(digits: str, split: str) -> LabeledImages:
             raise ValueError(f'split に {split!r} が渡されました。mnist5k は分かれていないので "all" だけです。')
         return mnist5k()
     if digits == "mnist":
-        return mnist(split)
+        try:
+            return mnist(split)
+        except DataUnavailableError as error:
+            instead = "ネットワークなしで続けるには、digits を省くと同梱の mnist5k を使います。"
+            raise DataUnavailableError(f"MNIST-M の数字: {error}\n{instead}") from error.__cause__
     raise ValueError(f'digits に {digits!r} が渡されました。"mnist5k"（同梱）か "mnist" を指定してください。')
 
 
@@ -164,9 +168,13 @@ def _photos(chosen: str | Sequence[str | Photo]) -> list[Photo]:
         return bsds500_photos()
     if isinstance(chosen, str):
         return photos(chosen)  # 文字列 1 つは、写真の窓口が断る
-    named = [item for item in chosen if isinstance(item, str)]
-    loaded = iter(photos(named)) if named else iter(())
-    return [item if isinstance(item, Photo) else next(loaded) for item in chosen]
+    if not isinstance(chosen, Sequence) or not all(isinstance(item, str | Photo) for item in chosen):
+        kinds = sorted({type(item).__name__ for item in chosen}) if isinstance(chosen, Sequence) else []
+        raise ValueError(
+            f"photos に {type(chosen).__name__}（中身: {'、'.join(kinds) or '不明'}）が渡されました。"
+            '同梱の写真の名前か Photo を並べた組、または "bsds500" を渡してください。'
+        )
+    return [item if isinstance(item, Photo) else photos((item,))[0] for item in chosen]
 
 
 def _read(path: Path) -> np.ndarray:

@@ -56,7 +56,7 @@ _USPS_COUNTS, _SVHN_COUNTS = {"train": 7_291, "test": 2_007}, {"train": 73_257, 
 # 並びは Entry の項目の順。同梱のものには代わり（fallback）が要らない。
 _TABLE = (
     Entry("mnist5k", "MNIST の 5,000 枚", "同梱", 10, {"all": 5_000}, _GRAY28, "CC BY-SA 3.0", mnist5k),
-    Entry("mnist_m", "MNIST-M（写真に重ねた数字）", "同梱", 10, {"all": 5_000}, (3, 28, 28), "BY-SA 3.0 と写真ごと", mnist_m),
+    Entry("mnist_m", "MNIST-M（写真との差）", "同梱", 10, {"all": 5_000}, (3, 28, 28), "写真ごとに違う", mnist_m),
     Entry("uci_digits", "UCI の手書き数字", "同梱", 10, {"all": 1_797}, _GRAY28, "CC BY 4.0", uci_digits),
     Entry("glyphs", "フォントの英字", "同梱", 52, {"all": 1_794}, _GRAY28, "フォントごとに違う", glyphs),
     Entry("photos", "写真", "同梱", 9, {"all": 9}, (3, 128, 128), "写真ごとに違う", photo_images),

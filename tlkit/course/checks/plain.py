@@ -86,11 +86,10 @@ class _Converter:
         )
 
     def _string(self, value: str) -> str:
-        text = str.encode(value, "utf-8", "replace").decode("utf-8")
-        self.text -= len(text)
+        self.text -= str.__len__(value)  # 写しを作る前に量る
         if self.text < 0:
             raise PlainError(f"返り値の文字列が長すぎます（合わせて {MAX_TEXT} 文字まで）。")
-        return text
+        return str.encode(value, "utf-8", "replace").decode("utf-8")
 
     def _key(self, key: Any) -> str:
         if str not in type(key).__mro__:
