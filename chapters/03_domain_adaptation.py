@@ -730,17 +730,37 @@ for ax in axes[1:]:
     ax.axhline(0.5, color="black", linewidth=0.8, linestyle=":")
 axes[0].set_ylabel("正解率（平均と95%信頼区間）")
 axes[0].legend(fontsize=8)
-plot.show(fig, alt="@@SWEEPALT@@")
+plot.show(
+    fig,
+    alt="三つの折れ線グラフ。左のターゲットの正解率は、λが0のとき最も低く、固定したλでは小さい値で、予定では上限1で高く、固定したλが3のときは下がる。中の学習中の識別器の正解率は、λが0のとき1に近く、λを大きくすると0.5の点線に張り付く。右の新しい識別器の正解率は、どのλでも0.5よりずっと高い。",
+)
 for kind, value in (("fixed", 0.0), ("fixed", 0.3), ("fixed", 1.0), ("fixed", 3.0), ("ramp", 1.0), ("ramp", 3.0)):
     found = [sweep.mean(key, schedule=kind, **{"lambda": value}) for key in panels]
     print(
         f"{kinds[kind].split('（')[0]} {value:g}："
         + "、".join(f"{name} {p}" for name, p in zip(panels.values(), found, strict=True))
     )
-# @@SWEEPASSERT@@
+large, ramp = {"schedule": "fixed", "lambda": 3.0}, {"schedule": "ramp", "lambda": 1.0}
+none = {"schedule": "fixed", "lambda": 0.0}
+drop, gain = sweep.difference("accuracy", large, ramp), sweep.difference("accuracy", ramp, none)
+print(f"ターゲットの正解率の差：固定3 − 予定1 {drop}、予定1 − λなし {gain}")
+assert sweep.mean("own_domain_accuracy", **large).mean < 0.55, "識別器が0.5に近づきません"
+assert drop.mean + drop.half < 0, "大きなλでの低下が確認できません"
+assert gain.mean - gain.half > 0.1, "適応の効果が確認できません"
+assert sweep.mean("domain_accuracy", **large).mean > 0.8, "新しい識別器でも見分けられません"
 
 # %% [markdown]
-# @@SWEEPTEXT@@
+# λ = 0では、特徴抽出器に識別器の勾配が戻りません。これはAdaBNつきのソースのみと同じで、識別器はほぼ完全に見分けます。
+#
+# 固定したλを大きくすると、学習中の識別器の正解率は0.5に張り付きます。ところが、ターゲットの正解率は最大になりません。
+# λ = 3では、識別器は何も見分けていないのに、小さいλや予定に負けます。**識別器の0.5は、良い特徴のしるしではありません。**
+#
+# 右の図は、もう一つのことを示します。特徴抽出器を止め、識別器を学習し直すと、どのλでもドメインを見分けられました。
+# 競っていた識別器が負けただけで、特徴からドメインの違いが消えたわけではないのです。
+# 「識別器の正解率が0.5になったから、ドメイン不変な特徴が得られた」と書いてある報告を読んだら、どの識別器で測ったかを確かめてください。
+#
+# 何を基準にλを選べばよいでしょうか。ドメイン識別器の正解率では選べません。ターゲットの正解率で選んではいけません。
+# この章では、別の写真で作った開発用の組で選びました。
 
 # %% [markdown]
 # ## 落とし穴：ラベルの割合が違うとき
@@ -770,17 +790,31 @@ for ax, name in ((left, "正解率"), (right, "クラスごとの正解率の平
     ax.set_xlabel("ターゲットでの、0、1、2の割合")
     ax.set_ylabel(name)
 left.legend(fontsize=8)
-plot.show(fig, alt="@@SHIFTALT@@")
+plot.show(
+    fig,
+    alt="ターゲットでの数字0、1、2の割合に対する折れ線が二つ。左の正解率では、MMDとDANNは割合が大きいほど大きく下がり、割合0.9ではソースのみの近くか下になる。AdaBNもなだらかに下がり、ソースのみは下がらない。右のクラスごとの正解率の平均でも、MMDの低下が最も大きい。",
+)
 for method in ("adabn", "dann", "mmd"):
     gains = [
         shift.difference("accuracy", {"method": method}, {"method": "source_only"}, share=share)
         for share in (shares[0], shares[-1])
     ]
     print(f"{names[method]} − ソースのみ：割合 {shares[0]} で {gains[0]}、割合 {shares[-1]} で {gains[1]}")
-# @@SHIFTASSERT@@
+falls = {
+    method: shift.difference("accuracy", {"share": shares[-1]}, {"share": shares[0]}, method=method)
+    for method in ("source_only", "adabn", "dann", "mmd")
+}
+print("割合を増やしたときの変化：" + "、".join(f"{names[method]} {fall}" for method, fall in falls.items()))
+assert all(falls[method].mean + falls[method].half < -0.1 for method in ("dann", "mmd")), "低下が確認できません"
+assert falls["mmd"].mean + falls["mmd"].half < falls["source_only"].mean - 0.3
 
 # %% [markdown]
-# @@SHIFTTEXT@@
+# 割合が同じとき（左端）は、MMDが圧倒的でした。割合が偏ると、そのMMDが最も大きく下がります。
+# MMDは分布をよくそろえるので、そろえてはいけないものまで、よくそろえてしまうのです。
+# AdaBNも下がります。統計が、増えた数字のほうへ引っ張られるからです。ソースのみは、ターゲットを見ないので、偏りでは壊れません。
+#
+# 怖いのは、ラベルがなければ、この失敗に気づけないことです。MMDの値は小さくなり、ソースの正解率も高いままです。
+# 割合が変わりそうな現場では、先にラベルシフトを推定し（演習03-9）、重みを付けてからそろえる方法を検討します。
 
 # %% [markdown]
 # ## 落とし穴：ターゲットのラベルで選ぶ
