@@ -732,7 +732,7 @@ axes[0].set_ylabel("正解率（平均と95%信頼区間）")
 axes[0].legend(fontsize=8)
 plot.show(
     fig,
-    alt="三つの折れ線グラフ。左のターゲットの正解率は、λが0のとき最も低く、固定したλでは小さい値で、予定では上限1で高く、固定したλが3のときは下がる。中の学習中の識別器の正解率は、λが0のとき1に近く、λを大きくすると0.5の点線に張り付く。右の新しい識別器の正解率は、どのλでも0.5よりずっと高い。",
+    alt="三つの折れ線グラフ。左のターゲットの正解率は、λが0のとき最も低い。固定したλは0.1と0.3で高く、3では下がる。予定では上限1が高い。中の学習中の識別器の正解率は、λが0のとき1に近く、λを大きくすると0.5の点線に張り付く。右の新しい識別器の正解率は、どのλでも0.5よりずっと高い。",
 )
 for kind, value in (("fixed", 0.0), ("fixed", 0.3), ("fixed", 1.0), ("fixed", 3.0), ("ramp", 1.0), ("ramp", 3.0)):
     found = [sweep.mean(key, schedule=kind, **{"lambda": value}) for key in panels]
@@ -746,7 +746,7 @@ drop, gain = sweep.difference("accuracy", large, ramp), sweep.difference("accura
 print(f"ターゲットの正解率の差：固定3 − 予定1 {drop}、予定1 − λなし {gain}")
 assert sweep.mean("own_domain_accuracy", **large).mean < 0.55, "識別器が0.5に近づきません"
 assert drop.mean + drop.half < 0, "大きなλでの低下が確認できません"
-assert gain.mean - gain.half > 0.1, "適応の効果が確認できません"
+assert gain.mean - gain.half > 0, "適応の効果が確認できません"
 assert sweep.mean("domain_accuracy", **large).mean > 0.8, "新しい識別器でも見分けられません"
 
 # %% [markdown]
@@ -754,6 +754,7 @@ assert sweep.mean("domain_accuracy", **large).mean > 0.8, "新しい識別器で
 #
 # 固定したλを大きくすると、学習中の識別器の正解率は0.5に張り付きます。ところが、ターゲットの正解率は最大になりません。
 # λ = 3では、識別器は何も見分けていないのに、小さいλや予定に負けます。**識別器の0.5は、良い特徴のしるしではありません。**
+# 予定と、小さく固定したλとの差は、この実験でははっきりしません。
 #
 # 右の図は、もう一つのことを示します。特徴抽出器を止め、識別器を学習し直すと、どのλでもドメインを見分けられました。
 # 競っていた識別器が負けただけで、特徴からドメインの違いが消えたわけではないのです。
@@ -792,7 +793,7 @@ for ax, name in ((left, "正解率"), (right, "クラスごとの正解率の平
 left.legend(fontsize=8)
 plot.show(
     fig,
-    alt="ターゲットでの数字0、1、2の割合に対する折れ線が二つ。左の正解率では、MMDとDANNは割合が大きいほど大きく下がり、割合0.9ではソースのみの近くか下になる。AdaBNもなだらかに下がり、ソースのみは下がらない。右のクラスごとの正解率の平均でも、MMDの低下が最も大きい。",
+    alt="ターゲットでの数字0、1、2の割合に対する折れ線が二つ。左の正解率では、MMDが割合とともに最も大きく下がり、割合0.9ではソースのみより低い。DANNも下がる。AdaBNもなだらかに下がり、ソースのみは下がらない。右のクラスごとの正解率の平均でも、MMDの低下が最も大きい。",
 )
 for method in ("adabn", "dann", "mmd"):
     gains = [
@@ -805,13 +806,13 @@ falls = {
     for method in ("source_only", "adabn", "dann", "mmd")
 }
 print("割合を増やしたときの変化：" + "、".join(f"{names[method]} {fall}" for method, fall in falls.items()))
-assert all(falls[method].mean + falls[method].half < -0.1 for method in ("dann", "mmd")), "低下が確認できません"
-assert falls["mmd"].mean + falls["mmd"].half < falls["source_only"].mean - 0.3
+assert all(falls[method].mean + falls[method].half < 0 for method in ("adabn", "dann", "mmd")), "低下が確認できません"
+assert falls["mmd"].mean + falls["mmd"].half < -0.3
 
 # %% [markdown]
 # 割合が同じとき（左端）は、MMDが圧倒的でした。割合が偏ると、そのMMDが最も大きく下がります。
 # MMDは分布をよくそろえるので、そろえてはいけないものまで、よくそろえてしまうのです。
-# AdaBNも下がります。統計が、増えた数字のほうへ引っ張られるからです。ソースのみは、ターゲットを見ないので、偏りでは壊れません。
+# AdaBNも下がります。増えた数字の正解率が下がり、減った数字では上がっています。統計が割合に引っ張られるためと考えられます。ソースのみは、ターゲットを見ないので、偏りでは壊れません。
 #
 # 怖いのは、ラベルがなければ、この失敗に気づけないことです。MMDの値は小さくなり、ソースの正解率も高いままです。
 # 割合が変わりそうな現場では、先にラベルシフトを推定し（演習03-9）、重みを付けてからそろえる方法を検討します。
@@ -888,10 +889,24 @@ for pair, title in pair_names.items():
     for method in dict.fromkeys(row["method"] for row in others.rows if row["pair"] == pair):
         if method in names:
             print(f"　{others.mean('accuracy', pair=pair, method=method)}　{names[method]}")
-# @@PAIRSASSERT@@
+for pair in ("mnist_to_uci", "uci_to_mnist", "mnist_m_disjoint", "mnist_m_shared"):
+    gaps = [
+        others.difference("accuracy", {"method": method}, {"method": "adabn"}, pair=pair) for method in ("dann", "mmd")
+    ]
+    print(f"{pair_names[pair]}：DANN − AdaBN {gaps[0]}、MMD − AdaBN {gaps[1]}")
+    if pair.startswith("mnist_m"):
+        assert all(gap.mean - gap.half > 0.05 for gap in gaps), "AdaBNを超える効果が確認できません"
+    else:
+        assert gaps[0].mean - gaps[0].half < 0.05, "この組では、DANNの効果がはっきりしないはずです"
 
 # %% [markdown]
-# @@PAIRSTEXT@@
+# UCIとの組では、MNIST-Mのような差が出ません。DANNは、統計を測り直すだけのAdaBNに勝てず、MNIST → UCIでは負けました。
+# MMDがAdaBNをはっきり上回るのは、UCI → MNISTだけです。
+# どの手法を使っても、ターゲットのラベルで学習した値との間に、大きな差が残ります。
+# 一つの組で成功した手法と設定が、ほかの組でも成功すると考えてはいけません。
+#
+# 数字を分けても、手法の順は変わりませんでした。同じ数字を使うという約束だけで、適応の効果が生まれたわけではありません。
+# ただし、DANNの値は種による揺れが大きいので、約束の影響がまったくないとまでは言えません。
 
 # %% [markdown]
 # ## 取り違えやすいもの
