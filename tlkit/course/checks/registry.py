@@ -48,8 +48,9 @@ def _chapter(number: str) -> tuple[Question, ...]:
 
 
 def _unknown(question_id: object) -> str:
-    known = [item.id for item in all_questions()]
-    near = difflib.get_close_matches(str(question_id), known, n=3, cutoff=0.5) or known[:3]
+    wanted = str(question_id)
+    known = [item.id for item in questions(wanted) or all_questions()]  # 章が合っていれば、その章の id だけを薦める
+    near = difflib.get_close_matches(wanted, known, n=3, cutoff=0.5) or known[:3]
     listed = "、".join(f'"{name}"' for name in near)
     return (
         f"演習 {question_id!r} は見つかりません。id は「章-番号」の文字列です（例: {listed}）。"
