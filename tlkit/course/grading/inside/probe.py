@@ -72,7 +72,8 @@ def _child(channel: Channel, question: Question, answers: tuple[Any, ...], bound
         channel.send({"event": "ready", "question": question.id})
         seed = int(channel.receive()["seed"])
         _one_thread()
-        with room(bounds.memory - processes.memory(processes.everyone(), 0)):
+        # fork の後は、触れたページの写しができて、番地を増やさずに記憶が増える。その分を残し、外の見張りより先に断る
+        with room(bounds.memory * 9 // 10 - processes.memory(processes.everyone(), 0)):
             claim = collect(question, answers, seed)
         write_all(outlet, to_json(claim).encode("ascii") + b"\n")
     except BaseException as error:
