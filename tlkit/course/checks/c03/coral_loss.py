@@ -1,19 +1,16 @@
-"""演習 03-4: Deep CORAL の損失。問題、入力、答えの呼び方を置く。
+"""演習 03-4: Deep CORAL の損失。問題と入力を置く。
 
 入力の多くは、値のあいだの関係が手で分かる組である。たとえば、y だけを平行移動しても、値は変わらない。
-判定は `coral_loss_judge.py` にある。
+判定は `coral_loss_judge.py`、答えの呼び方は `two_samples.py` にある。
 """
 
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from tlkit.course.checks.c03.coral_loss_judge import judge
+from tlkit.course.checks.c03.two_samples import Case, case, probe, randn
 from tlkit.course.checks.question import Question
-from tlkit.course.checks.trial import trial
-
-Case = dict[str, Tensor]
 
 
 def make_inputs(seed: int) -> dict[str, Any]:
@@ -22,39 +19,21 @@ def make_inputs(seed: int) -> dict[str, Any]:
     return {"cases": _moved(g) | _shapes(g) | _counts(g) | _randoms(g), "gradients": _gradient_cases(g)}
 
 
-def probe(answer: Any, inputs: dict[str, Any]) -> dict[str, Any]:
-    """すべての場合で答えを呼ぶ。勾配の場合では、x と y の写しで微分もする。"""
-    values = {name: trial(answer, case["x"], case["y"]) for name, case in inputs["cases"].items()}
-    gradients = {}
-    for name, case in inputs["gradients"].items():
-        x, y = (case[key].clone().requires_grad_() for key in ("x", "y"))
-        gradients[name] = trial(answer, x, y, wrt=(x, y))
-    return {"values": values, "gradients": gradients}
-
-
-def _case(x: Tensor, y: Tensor) -> Case:
-    return {"x": x.clone(), "y": y.clone()}
-
-
-def _randn(rows: int, columns: int, g: torch.Generator) -> Tensor:
-    return torch.randn(rows, columns, generator=g, dtype=torch.float64)
-
-
 def _moved(g: torch.Generator) -> dict[str, Case]:
     """動かし方と、値の変わり方。square は N = M、ほかは N ≠ M。"""
-    x, y = _randn(6, 4, g), 1.7 * _randn(9, 4, g) + 0.5
-    turn, zeros = torch.linalg.qr(_randn(4, 4, g)).Q, torch.zeros(9, 4, dtype=torch.float64)
+    x, y = randn(6, 4, g), 1.7 * randn(9, 4, g) + 0.5
+    turn, zeros = torch.linalg.qr(randn(4, 4, g)).Q, torch.zeros(9, 4, dtype=torch.float64)
     return {
-        "square": _case(x, y[:6]),
-        "square-shuffled": _case(x, y[[1, 2, 3, 4, 5, 0]]),
-        "base": _case(x, y),
-        "both-shifted": _case(x + 3, y + 3),
-        "y-shifted": _case(x, y + 3),
-        "shuffled": _case(x.flip(0), y[[3, 1, 8, 0, 2, 4, 7, 6, 5]]),
-        "scaled": _case(2 * x, 2 * y),
-        "swapped": _case(y, x),
-        "rotated": _case(x @ turn, y @ turn),
-        "padded": _case(torch.cat([x, zeros[:6]], dim=1), torch.cat([y, zeros], dim=1)),
+        "square": case(x, y[:6]),
+        "square-shuffled": case(x, y[[1, 2, 3, 4, 5, 0]]),
+        "base": case(x, y),
+        "both-shifted": case(x + 3, y + 3),
+        "y-shifted": case(x, y + 3),
+        "shuffled": case(x.flip(0), y[[3, 1, 8, 0, 2, 4, 7, 6, 5]]),
+        "scaled": case(2 * x, 2 * y),
+        "swapped": case(y, x),
+        "rotated": case(x @ turn, y @ turn),
+        "padded": case(torch.cat([x, zeros[:6]], dim=1), torch.cat([y, zeros], dim=1)),
     }
 
 
@@ -65,28 +44,28 @@ def _shapes(g: torch.Generator) -> dict[str, Case]:
     slant = a * torch.tensor([[1.0, 1], [-1, -1], [0, 0], [0, 0]], dtype=torch.float64)
     long = torch.tensor([[2.0, 0.0]], dtype=torch.float64)
     return {
-        "correlated": _case(cross, slant),
-        "turned": _case(cross + cross.sign() * long, cross.flip(1) + cross.flip(1).sign() * long.flip(1)),
+        "correlated": case(cross, slant),
+        "turned": case(cross + cross.sign() * long, cross.flip(1) + cross.flip(1).sign() * long.flip(1)),
     }
 
 
 def _counts(g: torch.Generator) -> dict[str, Case]:
     """y の全点が同じなら、値は ‖C_x‖²_F / (4D²)。twice では、x の点を 2 回ずつ並べる。"""
-    x, y = _randn(3, 2, g), torch.ones(4, 2, dtype=torch.float64)
-    return {"once": _case(x, y), "twice": _case(x.repeat(2, 1), y)}
+    x, y = randn(3, 2, g), torch.ones(4, 2, dtype=torch.float64)
+    return {"once": case(x, y), "twice": case(x.repeat(2, 1), y)}
 
 
 def _randoms(g: torch.Generator) -> dict[str, Case]:
     """乱数の場合。N = 2、D > N、float32 も含む。"""
     cases = {}
     for n, m, d in ((5, 7, 3), (2, 4, 2), (4, 3, 8), (30, 20, 6)):
-        cases[f"random-{n}-{m}-{d}"] = _case(_randn(n, d, g), 1.4 * _randn(m, d, g) + 0.5)
-    return cases | {"random-float32": _case(_randn(6, 5, g).float(), (2 * _randn(8, 5, g)).float())}
+        cases[f"random-{n}-{m}-{d}"] = case(randn(n, d, g), 1.4 * randn(m, d, g) + 0.5)
+    return cases | {"random-float32": case(randn(6, 5, g).float(), (2 * randn(8, 5, g)).float())}
 
 
 def _gradient_cases(g: torch.Generator) -> dict[str, Case]:
-    x, y = _randn(5, 3, g) + 0.8, 1.5 * _randn(7, 3, g) - 0.4
-    return {"base": _case(x, y), "same": _case(x, x)}  # same では値も勾配も 0
+    x, y = randn(5, 3, g) + 0.8, 1.5 * randn(7, 3, g) - 0.4
+    return {"base": case(x, y), "same": case(x, x)}  # same では値も勾配も 0
 
 
 CORAL_LOSS = Question(

@@ -1,22 +1,20 @@
-"""演習 03-3: 損失としての MMD²。問題、入力、答えの呼び方を置く。
+"""演習 03-3: 損失としての MMD²。問題と入力を置く。
 
 演習 01-1 と違い、帯域幅はデータから決め、勾配も調べる。入力の多くは、正しい値や、値のあいだの関係が手で分かる配置である。
 たとえば、どの 2 点の距離も等しければ、カーネルが何であっても U 統計量は 0 になる。
 どの配置でも、異なる 2 点の組の数を奇数にするか、中央の二つの距離をそろえてある。中央値の流儀（低いほうか、二つの平均か）を問わないためである。
-判定は `mmd_loss_judge.py` にある。
+判定は `mmd_loss_judge.py`、答えの呼び方は `two_samples.py` にある。
 """
 
 import math
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from tlkit.course.checks.c03.mmd_loss_judge import RULER, judge
+from tlkit.course.checks.c03.two_samples import Case, case, probe, randn
 from tlkit.course.checks.question import Question
-from tlkit.course.checks.trial import trial
 
-Case = dict[str, Tensor]
 FAR = 100.0  # 2 点間の距離の中央値の何倍離せば、どのカーネルの値も 0 とみなせるか
 
 
@@ -26,24 +24,6 @@ def make_inputs(seed: int) -> dict[str, Any]:
     return {"cases": _placed(g) | _rulers(g) | _moved(g) | _randoms(g), "gradients": _gradient_cases(g)}
 
 
-def probe(answer: Any, inputs: dict[str, Any]) -> dict[str, Any]:
-    """すべての場合で答えを呼ぶ。勾配の場合では、x と y の写しで微分もする。"""
-    values = {name: trial(answer, case["x"], case["y"]) for name, case in inputs["cases"].items()}
-    gradients = {}
-    for name, case in inputs["gradients"].items():
-        x, y = (case[key].clone().requires_grad_() for key in ("x", "y"))
-        gradients[name] = trial(answer, x, y, wrt=(x, y))
-    return {"values": values, "gradients": gradients}
-
-
-def _case(x: Tensor, y: Tensor) -> Case:
-    return {"x": x.clone(), "y": y.clone()}
-
-
-def _randn(rows: int, columns: int, g: torch.Generator) -> Tensor:
-    return torch.randn(rows, columns, generator=g, dtype=torch.float64)
-
-
 def _side(g: torch.Generator) -> float:
     return 0.7 + 0.6 * float(torch.rand((), generator=g, dtype=torch.float64))
 
@@ -51,17 +31,17 @@ def _side(g: torch.Generator) -> float:
 def _placed(g: torch.Generator) -> dict[str, Case]:
     """点の場所を決めた場合。"""
     side = _side(g)
-    simplex = side / math.sqrt(2) * torch.eye(7, dtype=torch.float64) + 0.3 * _randn(1, 7, g)  # どの 2 点も距離 side
+    simplex = side / math.sqrt(2) * torch.eye(7, dtype=torch.float64) + 0.3 * randn(1, 7, g)  # どの 2 点も距離 side
     pair, three = simplex[:2], torch.zeros(3, dtype=torch.long)
     apart = torch.zeros(2, 7, dtype=torch.float64)
     apart[0, 0], apart[1, 1] = side, 2 * side
     return {
-        "collapsed": _case(simplex[three], simplex[[0, 0, 0, 0]]),
-        "even": _case(_randn(3, 4, g), _randn(3, 4, g) + 1),
-        "equidistant": _case(simplex[:3], simplex[3:]),
-        "mixed": _case(pair, pair),
-        "clusters": _case(simplex[three], simplex[three + 1]),
-        "coincident": _case(simplex[:1].repeat(5, 1), simplex[:1] + apart),  # 距離 0 の組が 10、side が 5、その上が 6
+        "collapsed": case(simplex[three], simplex[[0, 0, 0, 0]]),
+        "even": case(randn(3, 4, g), randn(3, 4, g) + 1),
+        "equidistant": case(simplex[:3], simplex[3:]),
+        "mixed": case(pair, pair),
+        "clusters": case(simplex[three], simplex[three + 1]),
+        "coincident": case(simplex[:1].repeat(5, 1), simplex[:1] + apart),  # 距離 0 の組が 10、side が 5、その上が 6
     }
 
 
@@ -70,33 +50,33 @@ def _rulers(g: torch.Generator) -> dict[str, Case]:
 
     中央値は t によらず r² なので、値から k(t) − k(0) が読める。
     """
-    side, place = _side(g), 0.1 * _randn(1, 12, g)
+    side, place = _side(g), 0.1 * randn(1, 12, g)
 
     def at(times: float, far: float) -> Case:
         x, y = torch.zeros(2, 12, dtype=torch.float64), torch.zeros(9, 12, dtype=torch.float64)
         y[:, :9] = side / math.sqrt(2) * torch.eye(9, dtype=torch.float64)
         x[:, 11] = far * side
         x[0, 10], x[1, 10] = times * side / 2, -times * side / 2
-        return _case(x + place, y + place)
+        return case(x + place, y + place)
 
     return {f"ruler-{times}": at(times, FAR) for times in RULER} | {"ruler-farther": at(1.0, 2 * FAR)}
 
 
 def _moved(g: torch.Generator) -> dict[str, Case]:
     """値の変わらない動かし方。どれも base（奇数の組）と同じ値になる。"""
-    x, y = _randn(5, 4, g), 0.6 * _randn(9, 4, g) + 0.7
-    turn = torch.linalg.qr(_randn(4, 4, g)).Q
+    x, y = randn(5, 4, g), 0.6 * randn(9, 4, g) + 0.7
+    turn = torch.linalg.qr(randn(4, 4, g)).Q
     a, b = x[:3], y[:3]
     return {
-        "base": _case(x, y),
-        "shifted": _case(x + 2, y + 2),
-        "scaled": _case(10 * x, 10 * y),
-        "scaled-more": _case(1000 * x, 1000 * y),
-        "swapped": _case(y, x),
-        "shuffled": _case(x[[3, 0, 4, 1, 2]], y.flip(0)),
-        "rotated": _case(x @ turn, y @ turn),
-        "square": _case(a, b),
-        "square-shuffled": _case(a, b[[1, 2, 0]]),
+        "base": case(x, y),
+        "shifted": case(x + 2, y + 2),
+        "scaled": case(10 * x, 10 * y),
+        "scaled-more": case(1000 * x, 1000 * y),
+        "swapped": case(y, x),
+        "shuffled": case(x[[3, 0, 4, 1, 2]], y.flip(0)),
+        "rotated": case(x @ turn, y @ turn),
+        "square": case(a, b),
+        "square-shuffled": case(a, b[[1, 2, 0]]),
     }
 
 
@@ -104,17 +84,17 @@ def _randoms(g: torch.Generator) -> dict[str, Case]:
     """乱数の場合。D = 1、N = 2、float32、高い次元も含む。"""
     cases = {}
     for n, m, d in ((5, 9, 3), (3, 3, 6), (8, 7, 1), (2, 5, 3), (12, 11, 40)):
-        cases[f"random-{n}-{m}-{d}"] = _case(_randn(n, d, g), 0.7 * _randn(m, d, g) + 0.5)
-    return cases | {"random-float32": _case(_randn(6, 5, g).float(), (_randn(8, 5, g) + 1).float())}
+        cases[f"random-{n}-{m}-{d}"] = case(randn(n, d, g), 0.7 * randn(m, d, g) + 0.5)
+    return cases | {"random-float32": case(randn(6, 5, g).float(), (randn(8, 5, g) + 1).float())}
 
 
 def _gradient_cases(g: torch.Generator) -> dict[str, Case]:
-    x, y = _randn(6, 4, g), 0.8 * _randn(8, 4, g) + 0.6
+    x, y = randn(6, 4, g), 0.8 * randn(8, 4, g) + 0.6
     return {
-        "base": _case(x, y),
-        "overlap": _case(x, torch.cat([x[:3], y[:5]])),  # x と同じ点を含む（距離 0 の微分も有限であること）
-        "high": _case(_randn(6, 512, g).float(), (_randn(8, 512, g) + 0.2).float()),
-        "collapsed": _case(x[:1].repeat(3, 1), x[:1].repeat(4, 1)),
+        "base": case(x, y),
+        "overlap": case(x, torch.cat([x[:3], y[:5]])),  # x と同じ点を含む（距離 0 の微分も有限であること）
+        "high": case(randn(6, 512, g).float(), (randn(8, 512, g) + 0.2).float()),
+        "collapsed": case(x[:1].repeat(3, 1), x[:1].repeat(4, 1)),
     }
 
 
