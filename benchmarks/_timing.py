@@ -23,7 +23,16 @@ import torch
 from threadpoolctl import threadpool_limits
 
 RESULTS = Path(__file__).resolve().parent / "results"
-PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "pytorch-adapt", "pytorch-metric-learning")
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "pytorch-adapt",
+    "pytorch-metric-learning",
+    "torchdistill",
+)
 Call = Callable[[], object]
 
 

@@ -33,11 +33,19 @@ def _browser() -> str | None:
     return None if Path(chromium).is_file() else f"Chromium が無い（{chromium}。場所は TLKIT_CHROMIUM で変えられる）"
 
 
+def _podman() -> str | None:
+    from tlkit.course.grading import available, drivers
+
+    tried = [available.trouble(driver) for driver in drivers.candidates() if driver.name == "podman"]
+    return None if None in tried else (tried[0] if tried else "podman が無い（Debian では apt install podman runc）")
+
+
 _NEEDS: dict[str, Callable[[], str | None]] = {
     "cuda": _cuda,
     "realdata": _realdata,
     "linux": _linux,
     "browser": _browser,
+    "podman": _podman,
 }
 
 

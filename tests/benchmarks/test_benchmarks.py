@@ -60,7 +60,7 @@ def run_tiny(name: str, tmp_path: Path) -> tuple[str, dict]:
     return done.stdout, result
 
 
-@pytest.mark.parametrize("name", ["mmd", "transferability"])
+@pytest.mark.parametrize("name", ["kd", "mmd", "transferability"])
 def test_scripts_run_on_tiny_sizes_without_the_peers(name: str, tmp_path: Path) -> None:
     shown, _ = run_tiny(name, tmp_path)
     assert "| 測ったもの | 相手 |" in shown and "再実装" in shown
@@ -111,7 +111,7 @@ def test_ratios_are_taken_within_a_round() -> None:
     assert result["ms"] == {"median": 1000.0, "min": 1000.0, "max": 10000.0}
 
 
-@pytest.mark.parametrize("name", ["mmd", "transferability", "finetune"])
+@pytest.mark.parametrize("name", ["kd", "mmd", "transferability", "finetune"])
 def test_recorded_results_say_where_they_come_from(name: str) -> None:
     result = recorded(name)
     check_schema(result, name)
@@ -127,7 +127,8 @@ def test_peers_share_the_versions_of_the_course() -> None:
     wanted = dict(pattern.findall((FOLDER / "requirements.txt").read_text(encoding="utf-8")))
     for name in ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "psutil"):
         assert wanted[name] in locked[name], f"{name}: benchmarks/requirements.txt を requirements.lock に合わせる"
-    assert recorded("mmd")["versions"]["pytorch-adapt"] == wanted["pytorch-adapt"]
+    for name, peer in (("mmd", "pytorch-adapt"), ("kd", "torchdistill")):
+        assert recorded(name)["versions"][peer] == wanted[peer]
 
 
 @pytest.mark.parametrize(("n", "d", "goal"), [(256, 256, 0.6), (1024, 2048, 0.8)])
@@ -135,6 +136,21 @@ def test_recorded_mmd_is_faster_than_pytorch_adapt_and_agrees_with_it(n: int, d:
     peer = row(recorded("mmd"), "mmd2", n=n, d=d, kernels=5)["peers"]["pytorch-adapt"]
     assert peer["kind"] == "installed" and peer["ratio"]["median"] <= goal
     assert peer["value_difference"] < 1e-4 and peer["gradient_difference"] < 1e-4
+
+
+def test_recorded_distillation_loss_is_faster_than_torchdistill_and_agrees_with_it() -> None:
+    result = recorded("kd")
+    peer = row(result, "DistillationLoss", n=256, classes=1000)["peers"]["torchdistill"]
+    assert peer["kind"] == "installed" and peer["ratio"]["median"] <= 0.75
+    for measured in result["rows"]:
+        for other in measured["peers"].values():
+            assert other["value_difference"] < 1e-5 and other["gradient_difference"] < 1e-5
+
+
+def test_recorded_distillation_loss_keeps_its_digits_at_every_temperature() -> None:
+    accuracy = recorded("kd")["accuracy"]
+    assert {item["temperature"] for item in accuracy} == {1.0, 4.0, 20.0}
+    assert all(item["relative_error"]["tlkit"] <= 1e-5 for item in accuracy)
 
 
 def test_recorded_mmd_needs_little_memory() -> None:

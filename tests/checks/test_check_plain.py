@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from tlkit.course.checks.plain import MAX_ITEMS, MAX_TEXT, PlainError, seal, to_plain, unseal
+from tlkit.course.checks.plain import MAX_BYTES, MAX_ITEMS, MAX_TEXT, Blob, PlainError, seal, to_plain, unseal
 
 
 def sealed(value: Any) -> Any:
@@ -24,6 +24,8 @@ def sealed(value: Any) -> Any:
         (3, 3),
         (0.1, 0.1),
         ("あ\n", "あ\n"),
+        (Blob(b"\x00\xff"), Blob(b"\x00\xff")),
+        ({"a": [Blob()]}, {"a": [Blob()]}),
         (torch.tensor(1.5), 1.5),
         (torch.tensor([[1, 2], [3, 4]]), [[1, 2], [3, 4]]),
         (torch.tensor([True, False]), [True, False]),
@@ -196,3 +198,30 @@ def test_a_huge_view_is_refused_before_it_is_copied(monkeypatch: pytest.MonkeyPa
 
 def test_lone_surrogates_can_be_printed() -> None:
     to_plain("\ud800").encode("utf-8")
+
+
+class LyingBlob(Blob):
+    def __len__(self) -> int:
+        return 0
+
+
+def test_blobs_are_bounded_and_a_blob_that_lies_is_refused() -> None:
+    half = MAX_BYTES // 2
+    assert sealed([Blob(half), Blob(half)]) == [bytes(half), bytes(half)]
+    with pytest.raises(PlainError, match="バイト列が長すぎます"):
+        to_plain([Blob(half), Blob(half + 1)])
+    with pytest.raises(PlainError, match="LyingBlob"):
+        to_plain(LyingBlob(b"x"))
+
+
+@pytest.mark.parametrize(
+    "text", ['{"~bytes": "A"}', '{"~bytes": "あ"}', '{"~bytes": 3}', '{"~bytes": "", "a": 1}', '{"~bytes": "AA\\n=="}']
+)
+def test_bytes_that_are_not_base64_are_refused(text: str) -> None:
+    with pytest.raises(PlainError):
+        unseal(text)
+
+
+def test_the_names_of_special_values_are_not_free() -> None:
+    with pytest.raises(PlainError, match="~bytes"):
+        seal({"~bytes": "AAAA"})

@@ -12,6 +12,7 @@ from cage_kit import SMALL, run_cells
 from tlkit.course.errors import CourseError
 from tlkit.course.grading import cage, unroot
 from tlkit.course.grading.available import package
+from tlkit.course.grading.interpreter import Python, this_python
 from tlkit.course.grading.model import Limits
 from tlkit.course.grading.process import CagedProcess
 
@@ -38,7 +39,7 @@ def test_only_python_and_the_package_are_bound_read_only(monkeypatch):
     allowed = {
         "/usr",
         "/tree/tlkit",
-        *cage.this_python().folders,
+        *this_python().folders,
         "/lib",
         "/lib64",
         "/bin",
@@ -150,7 +151,7 @@ def test_no_user_namespace_can_be_made_inside():
 def test_a_python_under_tmp_is_not_hidden_by_the_scratch_space():
     with _open_folder() as folder:
         (folder / "mark.txt").write_text("見える")
-        python = cage.Python("/usr/bin/python3", (str(folder),))
+        python = Python("/usr/bin/python3", (str(folder),))
         said, complained = _inside(f"print(open({str(folder / 'mark.txt')!r}, encoding='utf-8').read())", python=python)
     assert (said.strip(), complained) == ("見える", "")
 
@@ -159,7 +160,7 @@ def test_an_unreadable_python_is_refused_before_starting(monkeypatch):
     with _open_folder() as folder:
         monkeypatch.setattr(os, "access", lambda *_: False)
         with pytest.raises(CourseError, match="読めません"):
-            cage.command(package(), SMALL, ("-c", "pass"), cage.Python("/usr/bin/python3", (str(folder),)))
+            cage.command(package(), SMALL, ("-c", "pass"), Python("/usr/bin/python3", (str(folder),)))
 
 
 def test_as_root_a_private_folder_is_refused_with_a_remedy(monkeypatch):
@@ -167,13 +168,13 @@ def test_as_root_a_private_folder_is_refused_with_a_remedy(monkeypatch):
         folder.chmod(0o700)
         monkeypatch.setattr(unroot, "is_root", lambda: True)
         with pytest.raises(CourseError, match=r"chmod -R o\+rX"):
-            cage.command(package(), SMALL, ("-c", "pass"), cage.Python("/usr/bin/python3", (str(folder),)))
+            cage.command(package(), SMALL, ("-c", "pass"), Python("/usr/bin/python3", (str(folder),)))
 
 
 @pytest.mark.parametrize("folder", ["/", "/home", str(Path.home())])
 def test_a_python_in_a_broad_folder_is_refused(folder):
     with pytest.raises(CourseError, match="仮想環境"):
-        cage.command(package(), SMALL, ("-c", "pass"), cage.Python("/usr/bin/python3", (folder,)))
+        cage.command(package(), SMALL, ("-c", "pass"), Python("/usr/bin/python3", (folder,)))
 
 
 # 罠 8: rlimit が、学習者のコードより前に掛かっていて、上げられないこと
@@ -202,7 +203,7 @@ def test_another_tlkit_in_the_environment_is_hidden(monkeypatch):
         (folder / "tlkit" / "answers.py").write_text("SECRET = 1")
         (folder / "other.py").write_text("")
         monkeypatch.setattr(site, "getsitepackages", lambda: [str(folder)])
-        python = cage.Python("/usr/bin/python3", (str(folder),))
+        python = Python("/usr/bin/python3", (str(folder),))
         said, _ = _inside(
             f"import os; print(os.listdir({str(folder)!r}), os.listdir({str(folder / 'tlkit')!r}))", python=python
         )
@@ -220,7 +221,7 @@ def test_a_normal_user_gets_the_same_cage(monkeypatch):
             "    try: open(path, 'w'); print('wrote', path)\n"
             "    except OSError as error: print(error.strerror)"
         )
-        command = cage.command(folder, SMALL, ("-c", script), cage.Python("/usr/bin/python3", ()))
+        command = cage.command(folder, SMALL, ("-c", script), Python("/usr/bin/python3", ()))
         if os.geteuid() == 0:
             ids = [f"--reuid={unroot.NOBODY}", f"--regid={unroot.NOBODY}", "--clear-groups"]
             command = ["/usr/bin/setpriv", *ids, *command]

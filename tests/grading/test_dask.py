@@ -56,3 +56,8 @@ def test_a_scheduler_that_is_not_there_is_told(monkeypatch):
 def test_an_address_that_is_no_address_is_told(address):
     with pytest.raises(CourseError, match="つながりません"), distributed(address):
         pass
+
+
+def test_an_encrypted_scheduler_without_a_certificate_is_told():
+    with pytest.raises(CourseError, match="つながりません"), distributed("tls://127.0.0.1:9"):
+        pass

@@ -1,5 +1,6 @@
 """`tlkit grade`: 引数の形、終了コード、書かれるもの。檻の代わりに、その場で動かす。"""
 
+import contextlib
 import csv
 import functools
 import io
@@ -7,20 +8,24 @@ import json
 import re
 import shlex
 import sys
+from types import SimpleNamespace
 
 import pytest
 from grading_kit import ADD, ASSIGNMENT, DOUBLE, TRIPLE, inline, make_class
+from small_release import submission, to_bytes
 
 from tlkit.course import cli
 from tlkit.course.cli_errors import run_safely
 from tlkit.course.grading import commands, escapes
 from tlkit.course.grading.available import Availability
+from tlkit.course.grading.drivers import Driver
+from tlkit.course.grading.executors import Pool
 from tlkit.course.grading.pipeline import Setting
 from tlkit.course.grading.progress import Progress
 from tlkit.course.grading.screen import ProgressLine, duration, progress_text
 
 SLUG = ASSIGNMENT.slug
-COMMANDS = ("run", "regrade", "status", "report", "override", "selftest")
+COMMANDS = ("run", "regrade", "status", "report", "override", "selftest", "sample")
 ENGLISH = re.compile(r"(?i)no such|missing|invalid|should be|unexpected|try '|error|traceback")
 CLASS = {"s1": (DOUBLE, ADD), "s2": (TRIPLE, ADD), "s3": None}
 
@@ -32,6 +37,7 @@ def tlkit(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(commands.assignment, "load", lambda slug, root=None: ASSIGNMENT)
     monkeypatch.setattr(commands, "Setting", functools.partial(Setting, run=inline))
     monkeypatch.setattr(commands.available, "require", lambda: None)
+    monkeypatch.setattr(commands.calibration, "find", lambda slug: b"")
 
     def call(*words):
         monkeypatch.setattr(sys, "argv", ["tlkit", *map(str, words)])
@@ -178,6 +184,56 @@ class TestRun:
         assert tlkit("grade", "regrade", *words)[0] == 0
         assert len(called) >= 2
 
+    def test_regrade_of_one_student_leaves_the_class_alone(self, graded, tlkit, monkeypatch):
+        graded(CLASS | {"s4": (DOUBLE, f"HANG = True\n{ADD}"), "s5": (TRIPLE, ADD)})
+        called = []
+        counted = functools.partial(Setting, run=lambda task: called.append(task) or inline(task))
+        monkeypatch.setattr(commands, "Setting", counted)
+        words = ("regrade", "in", "--exercise", SLUG, "--roster", "roster.csv")
+        assert tlkit("grade", *words, "--student", "s4")[0] == 3
+        assert len(called) == 2 and all("HANG" in repr(task.program) for task in called)  # 二度目は、一つだけで動かす
+        assert tlkit("grade", *words, "--student", "s1", "--student", "s5")[0] == 3
+        assert len(called) == 5
+        code, out, err = tlkit("grade", *words, "--student", "s9")
+        assert (code, out) == (2, "")
+        assert "s9" in err and "名簿" in err
+
+    def test_several_best_counts_the_better_one(self, graded, tlkit, tmp_path):
+        roster(tmp_path, {"s1": (TRIPLE, ADD)})
+        (tmp_path / "in" / "s1_new.ipynb").write_bytes(to_bytes(submission(DOUBLE, ADD)))
+        words = ("grade", "in", "--exercise", SLUG, "--roster", "roster.csv")
+        code, out, _ = tlkit(*words)
+        assert (code, "違う中身の提出" in out) == (3, True)
+        code, out, _ = tlkit(*words, "--several", "best")
+        assert (code, "平均 10.0 点" in out) == (0, True)
+
+    def test_the_report_compares_the_attempt_that_counted(self, graded, tlkit, tmp_path):
+        roster(tmp_path, {"s1": (TRIPLE, ADD), "s2": (DOUBLE, ADD)})
+        (tmp_path / "in" / "s1_new.ipynb").write_bytes(to_bytes(submission(DOUBLE, ADD)))
+        tlkit("grade", "in", "--exercise", SLUG, "--roster", "roster.csv", "--several", "best")
+        tlkit("grade", "report", "in", "--roster", "roster.csv", "--json", "--out", "x")
+        found = json.loads((tmp_path / "x" / f"{SLUG}.json").read_text(encoding="utf-8"))
+        assert found["identical_answers"] == {"01-1": [["s1", "s2"]], "01-2": [["s1", "s2"]]}
+
+    def test_the_solution_sets_the_time_unless_it_is_refused(self, graded, tlkit, monkeypatch):
+        wrong = to_bytes(submission(TRIPLE, ADD))
+        monkeypatch.setattr(commands.calibration, "find", lambda slug: wrong)
+        code, _, err = graded()
+        assert code == 2
+        assert "満点になりません" in err and "--no-solution" in err
+        assert tlkit("grade", "in", "--exercise", SLUG, "--roster", "roster.csv", "--no-solution")[0] == 0
+
+    def test_ctrl_c_says_what_is_left_and_how_to_go_on(self, graded, tlkit, monkeypatch):
+        def stop(task):
+            raise KeyboardInterrupt
+
+        here = SimpleNamespace(submit=lambda run, task: run(task))
+        monkeypatch.setattr(commands, "_pool", lambda order: contextlib.nullcontext(Pool(here, 1)))
+        monkeypatch.setattr(commands, "Setting", functools.partial(Setting, run=stop))
+        code, out, err = graded()
+        assert (code, out) == (130, "")
+        assert "残り 2 人" in err and "同じ命令をもう一度実行すると、続きから採点します" in err
+
     def test_without_a_cage_nothing_is_graded_and_nothing_is_made(self, graded, tmp_path, monkeypatch):
         monkeypatch.undo()
         monkeypatch.chdir(tmp_path)
@@ -284,8 +340,10 @@ class TestAfterwards:
 @pytest.mark.parametrize("blocked", [True, False])
 def test_selftest_lists_the_attempts_and_fails_when_one_gets_out(tlkit, monkeypatch, blocked):
     attempts = [escapes.Trial("読む", True, "何も"), escapes.Trial("書く", blocked, "書けました")]
-    monkeypatch.setattr(escapes, "selftest", lambda: iter(attempts))
+    monkeypatch.setattr(escapes, "selftest", lambda driver: iter(attempts))
+    monkeypatch.setattr(commands.available, "require", lambda: Driver("podman", escapes.run, "/usr/bin/podman"))
     code, out, _ = tlkit("grade", "selftest")
+    assert "podman（/usr/bin/podman）" in out
     assert code == (0 if blocked else 1)
     assert ("❌ 止められない 書く: 書けました" in out) is not blocked
     assert f"2 個の試みのうち {2 if blocked else 1} 個" in out

@@ -1,15 +1,28 @@
 import json
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
-from grading_kit import ADD, ASSIGNMENT, DOUBLE, SECRET, TRIPLE, inline, make_class, mixed_class, setting
+from grading_kit import (
+    ADD,
+    ASSIGNMENT,
+    DOUBLE,
+    HANG,
+    PUBLIC_ONLY,
+    SECRET,
+    TRIPLE,
+    inline,
+    make_class,
+    mixed_class,
+    setting,
+)
 
 from tlkit.course.errors import CourseError
 from tlkit.course.grading import pipeline
 from tlkit.course.grading.executors import Pool, threads
-from tlkit.course.grading.model import Limits
+from tlkit.course.grading.model import Limits, Outcome
 from tlkit.course.grading.pipeline import grade
 from tlkit.course.grading.rows import result_to_json
 from tlkit.course.grading.store import Store
@@ -206,7 +219,8 @@ def test_only_a_few_submissions_are_started_ahead(folder, store):
         with Store(folder.parent / "grades.sqlite") as other:
             return other.status(SLUG).interrupted
 
-    graded(folder, make_class(folder, mixed_class(20)), store, setting(watching), jobs=2)
+    kinds = [(DOUBLE, ADD), (TRIPLE, ADD), (PUBLIC_ONLY, ADD), ("1 / 0", ADD)]  # 止まるものは、最後の番まで終わらない
+    graded(folder, make_class(folder, {f"s{n:02}": kinds[n % 4] for n in range(20)}), store, setting(watching), jobs=2)
     assert max(started) <= 4
 
 
@@ -248,7 +262,111 @@ def test_the_tree_of_the_cage_is_made_before_any_thread_starts(folder, store, mo
         return inline(task)
 
     monkeypatch.setattr(pipeline, "caged", run)
-    monkeypatch.setattr(pipeline, "get_ready", lambda slug: seen.append((slug, threading.current_thread())))
+    monkeypatch.setattr(pipeline, "get_ready", lambda slug, _: seen.append((slug, threading.current_thread())))
     graded(folder, make_class(folder, SOURCES), store, setting(run))
     assert seen[0] == (ASSIGNMENT.slug, threading.current_thread())
     assert set(seen[1:]) == {"cage"}
+
+
+class Stuck:
+    """01-1 が 3 倍の提出で、初めの turns 回は時間切れになる runner。動いている数も数える。"""
+
+    def __init__(self, turns, kind="wall"):
+        self.turns, self.kind, self.lock = turns, kind, threading.Lock()
+        self.now, self.beside, self.before, self.calls, self.others = 0, [], [], 0, 0
+
+    def __call__(self, task):
+        with self.lock:
+            self.now += 1
+        try:
+            if "3 * x" not in repr(task.program):
+                time.sleep(0.05)  # 動かし直しが早すぎれば、まだ終わっていないものが残る
+                with self.lock:
+                    self.others += 1
+                return inline(task)
+            self.calls += 1
+            self.beside.append(self.now)
+            self.before.append(self.others)
+            if self.calls > self.turns:
+                return inline(task)
+            if self.kind == "timeout":
+                return replace(inline(task), claims={}, reasons=dict.fromkeys(task.seeds, "timeout"))
+            return Outcome({}, dict.fromkeys(task.seeds, "not-reached"), "wall", "セルの時間が上限を超えました。")
+        finally:
+            with self.lock:
+                self.now -= 1
+
+
+@pytest.mark.parametrize("kind", ["wall", "timeout"])
+def test_a_submission_stopped_by_time_gets_a_second_turn_alone_and_last(folder, store, kind):
+    sources = {f"s{number:02}": (DOUBLE, ADD) for number in range(12)} | {"s00": (TRIPLE, ADD)}
+    run, done = Stuck(1, kind), []
+    rows = graded(folder, make_class(folder, sources), store, setting(run), listener=done.append, jobs=4)
+    assert (rows[0].result.state, rows[0].result.points) == ("graded", {"01-1": 0, "01-2": 5})
+    assert run.calls == 3  # 時間切れ、動かし直し、公開された種
+    assert (run.beside[1:], run.before[1:]) == ([1, 1], [11, 11])
+    assert "graded" in done[-1].states and done[-1].done == 12
+
+
+def test_a_second_stop_by_time_is_recorded_once(folder, store):
+    run = Stuck(9)
+    rows = graded(folder, make_class(folder, {"s1": (TRIPLE, ADD), "s2": (DOUBLE, ADD)}), store, setting(run))
+    assert [row.result.state for row in rows] == ["limit", "graded"]
+    assert (rows[0].result.total, rows[0].result.points) == (None, {"01-1": None, "01-2": None})
+    assert run.calls == 2
+    assert store._database.all("SELECT count(*) FROM endings")[0][0] == 2
+
+
+def test_other_limits_have_no_second_turn(folder, store):
+    calls = []
+
+    def crashing(task):
+        calls.append(task)
+        return Outcome({}, dict.fromkeys(task.seeds, "not-reached"), "crash", "途中で終了しました。")
+
+    rows = graded(folder, make_class(folder, {"s1": (DOUBLE, ADD)}), store, setting(crashing))
+    assert (rows[0].result.state, len(calls)) == ("limit", 1)
+
+
+def test_one_student_can_be_run_again_without_the_class(folder, store):
+    roster = make_class(folder, SOURCES)
+    first = graded(folder, roster, store)
+    assert first[4].result.state == "limit"
+    counted = Counted(lambda task: inline(replace(task, program=tuple(_without_hang(task.program)))))
+    rows = graded(folder, roster, store, setting(counted), again=["s5"])
+    assert len(counted.tasks) == 1
+    assert (rows[4].result.state, rows[4].result.total) == ("graded", 10)
+    assert exported([*rows[:4], *rows[5:]]) == exported([*first[:4], *first[5:]])
+
+
+def _without_hang(program):
+    return (replace(step, source=step.source.replace(HANG, "")) for step in program)
+
+
+def test_a_new_version_does_not_touch_who_was_not_chosen(folder, store):
+    roster = make_class(folder, SOURCES)
+    first = graded(folder, roster, store)
+    changed = setting(assignment=replace(ASSIGNMENT, version="2"))
+    counted = Counted()
+    rows = graded(folder, roster, store, replace(changed, run=counted), again=["s2"])
+    assert exported(rows) == exported(first)
+    assert {row.entry.student for row, old in zip(rows, first, strict=True) if row.entry != old.entry} == {"s2"}
+    assert all("3 * x" in repr(task.program) for task in counted.tasks)
+    graded(folder, roster, store, replace(changed, run=counted))
+    assert len({row.entry.key for row in store.rows(SLUG)} & {row.entry.key for row in rows} - {""}) == 1
+
+
+def test_who_was_not_chosen_and_has_no_result_stays_pending(folder, store):
+    rows = graded(folder, make_class(folder, SOURCES), store, again={"s1", "s4"})
+    assert [(row.entry.student, row.pending) for row in rows if row.entry.state == "graded"] == [
+        ("s1", False),
+        ("s2", True),
+        ("s5", True),
+        ("s6", True),
+    ]
+
+
+def test_a_student_who_is_not_in_the_roster_cannot_be_chosen(folder, store):
+    with pytest.raises(CourseError, match="nobody"):
+        graded(folder, make_class(folder, SOURCES), store, again=["s1", "nobody"])
+    assert store.slugs() == []

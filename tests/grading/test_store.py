@@ -7,7 +7,7 @@ import pytest
 from grading_kit import ASSIGNMENT
 
 from tlkit.course.errors import CourseError
-from tlkit.course.grading.model import Feedback, Result
+from tlkit.course.grading.model import Feedback, Pace, Result
 from tlkit.course.grading.rows import PENDING, Entry, Override, result_from_json, result_to_json
 from tlkit.course.grading.store import Store
 
@@ -23,6 +23,7 @@ GOOD = Result(
 )
 LIMIT = Result("limit", {"01-1": 5, "01-2": None}, None, {}, "時間切れ")
 BROKEN = Result("infra_error", reason="檻がありません。")
+PACE = Pace((("ex-01-1-answer", 12.5), ("c-setup", 0.1)), (("01-1", 3.0),))
 
 
 @pytest.fixture
@@ -107,12 +108,13 @@ def test_every_attempt_is_kept_and_the_last_one_counts(store, path):
     assert raw(path, "SELECT count(*) FROM grades") == [(1,)]
 
 
-@pytest.mark.parametrize("table", ["attempts", "endings", "overrides"])
+@pytest.mark.parametrize("table", ["attempts", "endings", "overrides", "paces"])
 @pytest.mark.parametrize("change", ["DELETE FROM {}", "UPDATE {} SET at = ''"])
 def test_history_cannot_be_rewritten(store, path, table, change):
     enter(store, "k1")
     save(store, "k1", GOOD)
     store.override(ASSIGNMENT, "s0", "01-1", 1, "理由")
+    store.keep_pace("p", PACE)
     with pytest.raises(sqlite3.DatabaseError, match="append-only"):
         raw(path, change.format(table))
 
@@ -224,6 +226,29 @@ def test_a_newer_format_and_a_text_file_are_refused(path):
     path.write_text("成績表" * 1000, encoding="utf-8")
     with pytest.raises(CourseError, match="読み書きできません"):
         Store(path)
+
+
+def test_the_first_time_of_the_solution_is_kept(store, path):
+    assert store.pace("p") is None
+    assert store.keep_pace("p", PACE) == PACE
+    assert store.keep_pace("p", Pace()) == PACE
+    store.close()
+    with Store(path) as again:
+        assert again.pace("p") == PACE
+
+
+def test_a_store_of_the_first_version_is_taken_over_with_its_grades(path):
+    with Store(path) as old:
+        enter(old, "k1")
+        save(old, "k1", GOOD)
+    raw(path, "DROP TABLE paces")
+    raw(path, "PRAGMA user_version = 1")
+    with Store(path) as store:
+        assert store.keep_pace("p", PACE) == PACE
+        assert store.rows(SLUG)[0].result == GOOD
+    assert raw(path, "PRAGMA user_version") == [(2,)]
+    with pytest.raises(sqlite3.DatabaseError, match="append-only"):
+        raw(path, "DELETE FROM paces")
 
 
 def test_two_openers_do_not_lose_each_others_grades(path):

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from cage_kit import SEEDS, SMALL, make_tree, run_answers, run_cells
+from cage_kit import SEEDS, SMALL, make_tree, run_answers, run_cells, warmed
 from caged_questions import QUESTIONS
 
 from tlkit.course.checks.harness import Claim, decide, to_json
@@ -27,8 +27,8 @@ ANSWERS = {
     "99-2": "def double2(x): ctypes.string_at(0)",
     "99-3": "def double3(x): os._exit(0)",
     "99-4": "def double4(x): time.sleep(1000)",
-    "99-5": "def double5(x):\n    for _ in range(4):\n        if os.fork() == 0:\n"
-    "            held = b'x' * (300 * 2**20)\n            time.sleep(1000)\n    time.sleep(1000)",
+    "99-5": "def double5(x):\n    for _ in range(8):\n        if os.fork() == 0:\n"
+    "            held = b'x' * (200 * 2**20)\n            time.sleep(1000)\n    time.sleep(1000)",
     "99-6": "def other(x): return x",
     "99-7": "def double7(x):\n    subprocess.Popen(['sleep', '1000'], start_new_session=True)\n    return x * 3",
     "99-8": "def double8(x): raise ValueError(object())\n1 / 0",
@@ -45,9 +45,21 @@ def tree(tmp_path_factory):
     return make_tree(tmp_path_factory.mktemp("tree"))
 
 
+@pytest.fixture(scope="module", params=["fresh", "warmed"])
+def zygote(request, tree):
+    """檻の始め方。新しい Python（None）か、温めた Python の写し。どの検査も、両方で成り立つ。"""
+    if request.param == "fresh":
+        yield None
+        return
+    made = warmed(tree)
+    yield made
+    assert made.alive()
+    made.close()
+
+
 @pytest.fixture(scope="module")
-def outcome(tree):
-    return run_answers(tree, ANSWERS, PROBE)
+def outcome(tree, zygote):
+    return run_answers(tree, ANSWERS, PROBE, zygote)
 
 
 def test_right_answers_around_the_bad_ones_are_kept(outcome):
@@ -86,15 +98,16 @@ def test_an_answer_is_called_even_when_its_cell_ended_in_an_error(outcome):
     assert outcome.claims["99-8"].error["message"] == "<object object at 0x…>"
 
 
-def test_the_same_submission_gives_the_same_outcome(outcome, tree):
+def test_the_same_submission_gives_the_same_outcome_however_the_cage_is_started(outcome, tree):
     again = run_answers(tree, ANSWERS, PROBE)
-    plain = [dataclasses.replace(item, seconds=0, peak_mb=0) for item in (outcome, again)]
+    timeless = {"seconds": 0, "peak_mb": 0, "cell_seconds": {}, "probe_seconds": {}}
+    plain = [dataclasses.replace(item, **timeless) for item in (outcome, again)]
     assert plain[0] == plain[1]
     assert [to_json(claim) for claim in plain[0].claims.values()] == [to_json(c) for c in plain[1].claims.values()]
 
 
 # 罠 7: 通り道には学習者も書ける。届くものは言い分でしかない
-def test_forged_frames_change_nothing(tree):
+def test_forged_frames_change_nothing(tree, zygote):
     forged = Claim("99-2", "done", {"value": SEEDS["99-2"] * 2.0})
     frames = [
         {"event": "claim", "question": "99-2", "claim": to_json(forged), "reason": None},
@@ -113,7 +126,7 @@ def test_forged_frames_change_nothing(tree):
         "    try:\n        if 'pipe' in os.readlink(f'/proc/self/fd/{fd}'): os.write(fd, data)\n"
         "    except OSError: pass"
     )
-    outcome = run_answers(tree, {"spray": spray, "99-2": "def double2(x): return 0.0"})
+    outcome = run_answers(tree, {"spray": spray, "99-2": "def double2(x): return 0.0"}, zygote=zygote)
     assert outcome.claims["99-2"].data == {"value": 0.0}
     assert not decide(BY_ID["99-2"], outcome.claims["99-2"], SEEDS["99-2"]).passed
     assert len(outcome.notes) >= 3
@@ -148,9 +161,9 @@ def test_many_short_cells_meet_the_total_limit():
     assert outcome.limit == "wall" and "全体" in outcome.detail
 
 
-def test_questions_after_a_limit_are_not_reached_and_those_before_keep_their_claims(tree):
+def test_questions_after_a_limit_are_not_reached_and_those_before_keep_their_claims(tree, zygote):
     cells = {"99-1": ANSWERS["99-1"], "stop": "import os; os._exit(0)", "99-9": ANSWERS["99-9"]}
-    outcome = run_answers(tree, cells)
+    outcome = run_answers(tree, cells, zygote=zygote)
     assert outcome.limit == "crash"
     assert outcome.claims.keys() == {"99-1"} and outcome.reasons == {"99-9": "not-reached"}
 

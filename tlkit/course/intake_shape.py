@@ -15,6 +15,9 @@ _OTHER_LANGUAGES = {
     "xcpp": "C++",
     "bash": "bash",
 }
+_UPGRADE = (
+    "JupyterLab で開き、そのまま（実行せずに）保存し直すと、新しい形式（nbformat 4）になります。それを使ってください。"
+)
 
 
 class ShapeError(ValueError):
@@ -64,7 +67,7 @@ def _require_version(major: Any) -> None:
     if type(major) is not int:
         raise ShapeError("version", f"nbformat の版が整数ではありません: {major!r:.40}")
     if major < 4:
-        raise ShapeError("version", f"古い形式（nbformat {major}）です。JupyterLab で開いて保存し直してください。")
+        raise ShapeError("version", f"古い形式（nbformat {major}）です。{_UPGRADE}")
     if major > 4:
         raise ShapeError("version", f"知らない形式（nbformat {major}）です。この教材は nbformat 4 を読みます。")
 

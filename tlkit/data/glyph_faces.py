@@ -3,6 +3,7 @@
 一つのフォントファイルに、数学用の別の書体（筆記体、フラクトゥールなど）が入っていることがある。それも一つの書体と数える。
 """
 
+import importlib.util
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +33,7 @@ class Face:
         Raises:
             FileNotFoundError: ファイルがないとき。
         """
-        package = "matplotlib-fontja" if self.file == "ipaexg.ttf" else "matplotlib"
+        package = _PACKAGES.get(self.file, "matplotlib")
         path = _folder(package) / self.file
         if not path.is_file():
             raise FileNotFoundError(
@@ -41,14 +42,24 @@ class Face:
         return path
 
 
+# フォントのファイルを持つ、pip のパッケージ。ここにないファイルは matplotlib に同梱されている
+_PACKAGES = {
+    "ipaexg.ttf": "matplotlib-fontja",
+    "NotoSansJP-Regular.otf": "pylopdf-fonts-jp",
+    "NotoSerifJP-Regular.otf": "pylopdf-fonts-jp",
+}
+_FOLDERS = {"matplotlib-fontja": ("matplotlib_fontja", "fonts"), "pylopdf-fonts-jp": ("pylopdf_fonts_jp", "")}
+
+
 def _folder(package: str) -> Path:
+    """パッケージの中の、フォントの置き場。入っていないパッケージなら、無い場所を返す。"""
     if package == "matplotlib":
         import matplotlib
 
         return Path(matplotlib.get_data_path()) / "fonts" / "ttf"
-    import matplotlib_fontja
-
-    return Path(matplotlib_fontja.__file__).parent / "fonts"
+    module, inside = _FOLDERS[package]
+    found = importlib.util.find_spec(module)
+    return Path(found.origin).parent / inside if found is not None and found.origin else Path(module)
 
 
 def code_point(character: str, style: str) -> int:

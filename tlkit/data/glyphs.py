@@ -94,13 +94,18 @@ def _drawn(characters: str, size: int) -> tuple[np.ndarray, list[int], list[int]
     """すべての書体で描く。同じ文字で画素まで同じ画像は、初めの書体だけに残す。"""
     found: dict[tuple[int, bytes], tuple[np.ndarray, int]] = {}
     for face_id, face in enumerate(FACES):
-        for label, image in _draw_face(face, characters, size):
+        for label, image in draw_face(face, characters, size):
             found.setdefault((label, image.tobytes()), (image, face_id))
     pixels = np.stack([image for image, _ in found.values()])
     return pixels, [label for label, _ in found], [face_id for _, face_id in found.values()]
 
 
-def _draw_face(face: Face, characters: str, size: int) -> Iterator[tuple[int, np.ndarray]]:
+def draw_face(face: Face, characters: str, size: int) -> Iterator[tuple[int, np.ndarray]]:
+    """書体にある文字を、順に描く。（characters の中の番号, (size, size) の uint8）を返していく。
+
+    Raises:
+        FileNotFoundError: フォントのファイルがないとき。
+    """
     from PIL import Image, ImageDraw, ImageFont
 
     path = face.path()

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from tlkit.data.digits import mnist5k, uci_digits
 from tlkit.data.errors import DataUnavailableError
 from tlkit.data.glyphs import glyphs
+from tlkit.data.japanese_glyphs import japanese_glyphs
 from tlkit.data.labeled import LabeledImages
 from tlkit.data.mnist_m import mnist_m
 from tlkit.data.online import fashion_mnist, mnist, svhn, usps
@@ -51,6 +52,7 @@ class Entry:
 
 
 _GRAY28, _MNIST_COUNTS = (1, 28, 28), {"train": 60_000, "test": 10_000}
+_FONTS = "フォントごとに違う"
 _USPS_COUNTS, _SVHN_COUNTS = {"train": 7_291, "test": 2_007}, {"train": 73_257, "test": 26_032}
 
 # 並びは Entry の項目の順。同梱のものには代わり（fallback）が要らない。
@@ -58,7 +60,8 @@ _TABLE = (
     Entry("mnist5k", "MNIST の 5,000 枚", "同梱", 10, {"all": 5_000}, _GRAY28, "CC BY-SA 3.0", mnist5k),
     Entry("mnist_m", "MNIST-M（写真との差）", "同梱", 10, {"all": 5_000}, (3, 28, 28), "写真ごとに違う", mnist_m),
     Entry("uci_digits", "UCI の手書き数字", "同梱", 10, {"all": 1_797}, _GRAY28, "CC BY 4.0", uci_digits),
-    Entry("glyphs", "フォントの英字", "同梱", 52, {"all": 1_794}, _GRAY28, "フォントごとに違う", glyphs),
+    Entry("glyphs", "フォントの英字", "同梱", 52, {"all": 1_794}, _GRAY28, _FONTS, glyphs),
+    Entry("japanese_glyphs", "フォントの漢字", "同梱", 2_954, {"all": 8_862}, _GRAY28, _FONTS, japanese_glyphs),
     Entry("photos", "写真", "同梱", 9, {"all": 9}, (3, 128, 128), "写真ごとに違う", photo_images),
     Entry("mnist", "MNIST", "オンライン", 10, _MNIST_COUNTS, _GRAY28, "CC BY-SA 3.0", mnist, "mnist5k"),
     Entry("fashion_mnist", "Fashion-MNIST", "オンライン", 10, _MNIST_COUNTS, _GRAY28, "MIT", fashion_mnist, "mnist5k"),

@@ -3,13 +3,13 @@
 取り出した特徴で分類の層を学習する部品は `probe.py` にある。
 """
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from tlkit._modes import evaluating
 from tlkit.device import pick_device
 
 
@@ -40,7 +40,7 @@ def extract_features(model: nn.Module, loader: Iterable[Any], *, device: str | N
         model.to(pick_device(device))
     place = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     features, labels = [], []
-    with _evaluating(model):
+    with evaluating(model):
         for batch in loader:
             inputs, targets = _pair(batch)
             features.append(_features(model, inputs.to(place)))
@@ -49,17 +49,6 @@ def extract_features(model: nn.Module, loader: Iterable[Any], *, device: str | N
         raise ValueError("loader が空です。データの件数と、batch_size、drop_last の指定を確かめてください。")
     # 推論モードのテンソルは勾配の計算に使えない。推論モードの外でつなぐと、印のない新しいテンソルになる
     return torch.cat(features), torch.cat(labels)
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:  # train() を呼ぶと、もともと評価モードだった部品まで訓練モードになる
-            module.training = training
 
 
 def _features(model: Any, inputs: Tensor) -> Tensor:

@@ -1,9 +1,11 @@
-"""答えの返り値を、数・文字列・真偽・None とその list / dict だけの「素の値」に直す。
+"""答えの返り値を、数・文字列・真偽・None・Blob とその list / dict だけの「素の値」に直す。
 
 判定する側は素の値しか見ない。だから `__eq__` や `__array__` を偽るオブジェクトは、ここで本当の数になるか断られる。
 `seal` と `unseal` は厳密な JSON への往復である。その場の確認でも往復させ、採点のときと同じものを見る。
 """
 
+import base64
+import binascii
 import json
 import math
 from collections.abc import Iterable
@@ -16,13 +18,19 @@ from torch import Tensor
 MAX_ITEMS = 200_000  # 数や文字列の総数
 MAX_DEPTH = 16
 MAX_TEXT = 20_000  # 文字列の長さの合計
+MAX_BYTES = 2_000_000  # バイト列の長さの合計
 MAX_SEALED = 8_000_000  # JSON の文字数
 _TOKEN = "~float"  # NaN と無限大は JSON に無いので {"~float": "nan"} と書く
+_BYTES = "~bytes"  # バイト列は {"~bytes": "base64 の文字"} と書く
 _SPECIAL = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
 class PlainError(ValueError):
     """素の値に直せない返り値。"""
+
+
+class Blob(bytes):
+    """probe が自分で作って渡すバイト列（重みのファイルなど）。学習者の答えが返した bytes は、素の値にならない。"""
 
 
 def to_plain(value: Any) -> Any:
@@ -56,6 +64,7 @@ class _Converter:
     def __init__(self) -> None:
         self.items = MAX_ITEMS
         self.text = MAX_TEXT
+        self.bytes = MAX_BYTES
 
     def convert(self, value: Any, depth: int) -> Any:
         if depth > MAX_DEPTH:
@@ -64,8 +73,8 @@ class _Converter:
         kinds = type(value).__mro__  # isinstance は __class__ を偽れるので使わない
         if value is None or type(value) is bool:
             return value
-        if str in kinds:
-            return self._string(value)
+        if str in kinds or type(value) is Blob:
+            return self._string(value) if str in kinds else self._blob(value)
         if float in kinds or int in kinds:
             return _number(value, float if float in kinds else int)
         if np.generic in kinds:
@@ -90,6 +99,12 @@ class _Converter:
         if self.text < 0:
             raise PlainError(f"返り値の文字列が長すぎます（合わせて {MAX_TEXT} 文字まで）。")
         return str.encode(value, "utf-8", "replace").decode("utf-8")
+
+    def _blob(self, value: "Blob") -> "Blob":
+        self.bytes -= len(value)
+        if self.bytes < 0:
+            raise PlainError(f"返り値のバイト列が長すぎます（合わせて {MAX_BYTES} バイトまで）。")
+        return value
 
     def _key(self, key: Any) -> str:
         if str not in type(key).__mro__:
@@ -154,11 +169,13 @@ def _name(value: Any) -> str:
 def _tokens(data: Any) -> Any:
     if isinstance(data, float) and not math.isfinite(data):
         return {_TOKEN: "nan" if math.isnan(data) else "inf" if data > 0 else "-inf"}
+    if isinstance(data, Blob):
+        return {_BYTES: base64.b64encode(data).decode("ascii")}
     if isinstance(data, list):
         return [_tokens(item) for item in data]
     if isinstance(data, dict):
-        if _TOKEN in data:
-            raise PlainError(f"返り値の dict に、使えない名前 {_TOKEN} があります。")
+        if taken := data.keys() & {_TOKEN, _BYTES}:
+            raise PlainError(f"返り値の dict に、使えない名前 {min(taken)} があります。")
         return {key: _tokens(item) for key, item in data.items()}
     return data
 
@@ -172,7 +189,16 @@ def _pairs(pairs: Iterable[tuple[str, Any]]) -> Any:
         if len(data) != 1 or data[_TOKEN] not in _SPECIAL:
             raise PlainError("返り値の記録にある特別な数の書き方が正しくありません。")
         return _SPECIAL[data[_TOKEN]]
-    return data
+    return _decoded(data) if _BYTES in data else data
+
+
+def _decoded(data: dict[str, Any]) -> Blob:
+    if len(data) != 1 or not isinstance(data[_BYTES], str):
+        raise PlainError("返り値の記録にあるバイト列の書き方が正しくありません。")
+    try:
+        return Blob(base64.b64decode(data[_BYTES], validate=True))
+    except binascii.Error as error:
+        raise PlainError("返り値の記録にあるバイト列が base64 ではありません。") from error
 
 
 def _finite(text: str) -> float:

@@ -18,7 +18,7 @@ class Verdict:
 
     Attributes:
         passed: 合格なら True。
-        code: 診断の名前（英小文字とハイフン）。合格は "passed"。検査と集計が使う。
+        code: 診断の名前（英小文字とハイフン）。合格は "passed"、知らせのある合格は "noted"。検査と集計が使う。
         message: 学習者が読む日本語。どの性質が破れたか、次に何を見るか。
         cause: 診断のもとになった例外の番号（`trial` の記録の error["index"]）。なければ None。
     """
@@ -30,6 +30,11 @@ class Verdict:
 
 
 PASSED = Verdict(passed=True, code="passed", message="合格")
+
+
+def noted(message: str) -> Verdict:
+    """合格だが、採点者に知らせることがある判定を作る。文は採点者だけが読む。隠した入力から計算した値を含めないこと。"""
+    return Verdict(True, "noted", message)
 
 
 def wrong(code: str, message: str, cause: int | None = None) -> Verdict:

@@ -3,6 +3,8 @@
 中から見えるのは、/usr、Python、仮想環境、採点用に用意した tlkit だけで、どれも読むだけである。
 書けるのは大きさを限った /tmp と /dev/shm で、終われば消える。ネットワークも、外のプロセスも見えない。
 中での進行は `inside/`、外からの見張りは `supervise.py`、使えるかどうかの試しは `available.py` にある。
+檻の始め方は二つある。新しい Python を檻の中で始める（`command`）か、温めた Python を `nursery` で育てておき、
+その写しを、中身のない檻（`room`）に入らせる（`zygote.py`）。どちらの檻も、見えるものと許すことは同じである。
 """
 
 import os
@@ -10,42 +12,33 @@ import shutil
 import site
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from tlkit.course.errors import CourseError
 from tlkit.course.grading import unroot
+from tlkit.course.grading.interpreter import Python, python_mounts, this_python
 from tlkit.course.grading.model import MEGABYTE, Limits
 from tlkit.course.kernel import ONE_THREAD
 
 TREE = "/tree"  # 檻の中での tlkit の置き場所
+PACKAGE = f"{TREE}/tlkit"
 SCRATCH = "/tmp"  # 檻の中だけの、大きさを限った場所
 HOME = f"{SCRATCH}/home"
 WORK = f"{SCRATCH}/work"
-_NAMESPACES = ("user", "ipc", "pid", "net", "uts")
 _SYSTEM = ("lib", "lib32", "lib64", "libx32", "bin", "sbin")
 _ETC = ("/etc/ld.so.cache", "/etc/alternatives")
-_MOST_LINKS = 40
+_AS_NOBODY = ("--uid", "1000", "--gid", "1000", "--cap-drop", "ALL", "--new-session", "--die-with-parent", "--clearenv")
+_HOST = ("--hostname", "cage")
+# 学習者のコードが動く檻
+_CLOSED = (
+    *("--unshare-user", "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"),
+    *("--disable-userns", *_AS_NOBODY, *_HOST),
+)
+_OWN_PROC = ("--proc", "/proc", "--remount-ro", "/proc")
+# 温めた Python を置くところ
+_OPEN = ("--unshare-user", "--unshare-net", "--unshare-uts", *_AS_NOBODY, *_HOST)
+_HOST_PROC = ("--dev-bind", "/proc", "/proc")  # 中で作る檻が自分の /proc を持つには、覆いのない /proc が要る
 _TUNING = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "ATEN_CPU_CAPABILITY")  # 機械に合わせた計算の設定だけは渡す
-
-
-@dataclass(frozen=True)
-class Python:
-    """檻の中で使う Python。
-
-    Attributes:
-        executable: 実行ファイル。
-        folders: 読むだけで見せるフォルダ（仮想環境と、その土台の Python）。
-    """
-
-    executable: str
-    folders: tuple[str, ...]
-
-
-def this_python() -> Python:
-    """いま動いている Python と、その仮想環境。"""
-    folders = [sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix]
-    return Python(sys.executable, _outermost([*folders, *map(os.path.realpath, folders)]))
 
 
 def command(tree: Path, limits: Limits, arguments: Sequence[str], python: Python | None = None) -> list[str]:
@@ -61,23 +54,26 @@ def command(tree: Path, limits: Limits, arguments: Sequence[str], python: Python
         CourseError: bubblewrap か、見せるはずのフォルダがないとき。
     """
     python = python or this_python()
-    mounts = [*_python_mounts(python), (str(package_folder(tree)), f"{TREE}/tlkit")]
-    start: list[str] = []
-    if unroot.is_root():
-        start, mounts = unroot.stage(bwrap(), mounts)
-    return [
-        *(*start, bwrap()),
-        *(f"--unshare-{name}" for name in _NAMESPACES),
-        *("--unshare-cgroup-try", "--disable-userns", "--uid", "1000", "--gid", "1000", "--cap-drop", "ALL"),
-        *("--new-session", "--die-with-parent", "--hostname", "cage", "--clearenv"),
-        *_settings(environment(python)),
-        *_system_mounts(),
-        *_writable_mounts(limits),
-        *(part for source, target in mounts for part in ("--ro-bind", source, target)),
-        *_hidden_packages(),
-        *("--remount-ro", "/", "--chdir", WORK, "--"),
-        *(python.executable, "-s", "-P", *arguments),
-    ]
+    start, mounts = _staged(tree, python)
+    return [*start, bwrap(), *_CLOSED, *_view(mounts, python, limits, _OWN_PROC), *_python(python), *arguments]
+
+
+def nursery(tree: Path, limits: Limits, arguments: Sequence[str], python: Python | None = None) -> list[str]:
+    """温めた Python を置くところ。学習者のコードは動かない。
+
+    見えるものは檻と同じ。違いは、中で檻（`room`）を作れることと、作った檻の番号を外と同じに数えることである。
+    """
+    python = python or this_python()
+    start, mounts = _staged(tree, python)
+    return [*start, bwrap(), *_OPEN, *_view(mounts, python, limits, _HOST_PROC), *_python(python), *arguments]
+
+
+def room(limits: Limits, arguments: Sequence[str], python: Python | None = None) -> list[str]:
+    """`nursery` の中で実行して、檻を一つ作るコマンド。世界の主として、Python を `arguments` つきで動かす。"""
+    python = python or this_python()
+    mounts = [*python_mounts(python), (PACKAGE, PACKAGE)]
+    start = [bwrap(), "--as-pid-1", *_CLOSED]
+    return [*start, *_view(mounts, python, limits, _OWN_PROC), "--", python.executable, "-I", "-S", *arguments]
 
 
 def bwrap() -> str:
@@ -140,12 +136,33 @@ def environment(python: Python) -> dict[str, str]:
     }
 
 
+def _staged(tree: Path, python: Python) -> tuple[list[str], list[tuple[str, str]]]:
+    """root を降りる前置き（root でなければ空）と、見せるものの（もと, 檻の中）。"""
+    mounts = [*python_mounts(python), (str(package_folder(tree)), PACKAGE)]
+    return unroot.stage(bwrap(), mounts) if unroot.is_root() else ([], mounts)
+
+
+def _view(mounts: Iterable[tuple[str, str]], python: Python, limits: Limits, proc: Sequence[str]) -> Iterable[str]:
+    """中から見えるもの。"""
+    yield from _settings(environment(python))
+    yield from _system_mounts(proc)
+    yield from _writable_mounts(limits)
+    for source, target in mounts:
+        yield from ("--ro-bind", source, target)
+    yield from _hidden_packages()
+    yield from ("--remount-ro", "/", "--chdir", WORK)
+
+
+def _python(python: Python) -> tuple[str, ...]:
+    return "--", python.executable, "-s", "-P"
+
+
 def _settings(values: dict[str, str]) -> Iterable[str]:
     for name, value in values.items():
         yield from ("--setenv", name, value)
 
 
-def _system_mounts() -> Iterable[str]:
+def _system_mounts(proc: Sequence[str]) -> Iterable[str]:
     yield from ("--ro-bind", "/usr", "/usr")
     for name in _SYSTEM:
         path = Path("/", name)
@@ -155,17 +172,7 @@ def _system_mounts() -> Iterable[str]:
             yield from ("--ro-bind", str(path), str(path))
     for name in _ETC:
         yield from ("--ro-bind-try", name, name)
-    yield from ("--proc", "/proc", "--remount-ro", "/proc", "--dev", "/dev")
-
-
-def _python_mounts(python: Python) -> Iterable[tuple[str, str]]:
-    """Python の置き場所の（もと, 檻の中）。"""
-    for folder in python.folders:
-        _check_folder(folder)
-        yield folder, folder
-    for link in _links(python.executable):
-        if not _inside(link, ("/usr", *python.folders)):
-            yield link, link
+    yield from (*proc, "--dev", "/dev")
 
 
 def _hidden_packages() -> Iterable[str]:
@@ -176,44 +183,8 @@ def _hidden_packages() -> Iterable[str]:
             yield from ("--size", "4096", "--tmpfs", str(installed), "--remount-ro", str(installed))
 
 
-def _check_folder(folder: str) -> None:
-    if folder in ("/", "/home", str(Path.home())):
-        raise CourseError(
-            f"Python が {folder} に直に入っているため、ほかのファイルを見せずに動かすことができません。"
-            "専用のフォルダに仮想環境を作って（`make lab` が作る .venv など）、そこから採点してください。"
-        )
-    if not os.access(folder, os.R_OK | os.X_OK):
-        raise CourseError(
-            f"Python のフォルダ {folder} を、いまの利用者では読めません。"
-            "この利用者が読める場所に Python と仮想環境を置いて、採点をやり直してください。"
-        )
-
-
-def _links(executable: str) -> Iterable[str]:
-    """実行ファイルから、リンクをたどった途中の名前。"""
-    path = Path(executable)
-    for _ in range(_MOST_LINKS):
-        if not path.is_symlink():
-            break
-        path = Path(os.path.normpath(path.parent / path.readlink()))
-        yield str(path)
-
-
 def _writable_mounts(limits: Limits) -> Iterable[str]:
     """書ける場所。tmpfs には必ず大きさを付ける。後から重ねると、/tmp にある仮想環境が隠れるので、先に置く。"""
     size = str(limits.disk_mb * MEGABYTE)
     yield from ("--size", size, "--tmpfs", "/dev/shm", "--remount-ro", "/dev")
     yield from ("--size", size, "--tmpfs", "/tmp", "--dir", HOME, "--dir", WORK)
-
-
-def _outermost(folders: Iterable[str]) -> tuple[str, ...]:
-    """ほかのフォルダの中にあるものと、/usr の下のものを除く。"""
-    kept: list[str] = []
-    for folder in sorted(set(folders), key=len):
-        if not _inside(folder, ("/usr", *kept)):
-            kept.append(folder)
-    return tuple(kept)
-
-
-def _inside(path: str, folders: Iterable[str]) -> bool:
-    return any(path == folder or path.startswith(folder + os.sep) for folder in folders)

@@ -3,23 +3,28 @@
 採点の記録と秘密は、提出のフォルダの外に置く。ここは順に呼ぶだけで、採点の決まりは持たない。
 """
 
+import hashlib
 import shlex
-from collections.abc import Collection, Iterator
+import sys
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from tlkit.course.errors import CourseError
-from tlkit.course.grading import assignment, available, escapes
+from tlkit.course.grading import assignment, available, calibration, escapes, tasks
 from tlkit.course.grading.assignment import Assignment
 from tlkit.course.grading.executors import Pool, distributed, threads
 from tlkit.course.grading.gather import Policy, gather
 from tlkit.course.grading.grade_cli import STORE
+from tlkit.course.grading.model import Submission
 from tlkit.course.grading.pipeline import Setting, grade
 from tlkit.course.grading.report.alike import identical_answers
 from tlkit.course.grading.report.table import build
 from tlkit.course.grading.report.writing import Form, private_folder, write
-from tlkit.course.grading.roster import read_roster
+from tlkit.course.grading.roster import Student, read_roster
+from tlkit.course.grading.rows import Row
+from tlkit.course.grading.sample import make_sample_class, next_commands
 from tlkit.course.grading.screen import ProgressLine, exit_code, summary
 from tlkit.course.grading.seeds import load_secret
 from tlkit.course.grading.store import Store
@@ -39,6 +44,9 @@ class Order:
         scheduler: dask のスケジューラの宛先。
         policy: 提出がいくつもあるときの選び方。
         again: もう採点した提出も動かし直すか。
+        students: 動かす学生の学籍番号。空なら全員。
+        use_solution: 解答例の時間から、時間の上限を決めるか。
+        fresh: 提出ごとに、新しい Python を始めるか。
     """
 
     folder: Path
@@ -50,6 +58,9 @@ class Order:
     scheduler: str | None = None
     policy: Policy = "last"
     again: bool = False
+    students: tuple[str, ...] = ()
+    use_solution: bool = True
+    fresh: bool = False
 
 
 def run(order: Order) -> int:
@@ -62,15 +73,32 @@ def run(order: Order) -> int:
         available.require()  # dask では、檻は別の機械にある
     private_folder(order.store.parent)
     secret = load_secret(secret_path)
-    setting = Setting(target, secret, policy=order.policy)
-    with Store(order.store) as store, _pool(order) as pool:
-        rows = grade(order.folder, roster, setting, store, pool, listener=ProgressLine(), again=order.again)
-    report = build(rows, target)
+    solution = calibration.find(order.slug) if order.use_solution else b""
+    runner = tasks.fresh if order.fresh else tasks.caged
+    setting = Setting(target, secret, run=runner, policy=order.policy, solution=solution)
+    report = build(_graded(order, roster, setting), target)
     print("\n".join(summary(report)))
     if all(line.state == "missing" for line in report.lines):
         print(f"提出が一つも見つかりません。フォルダ {order.folder} と名簿の学籍番号が合っているか確かめてください。")
     print(f"\n次は: {_next(order)}")
     return exit_code(report)
+
+
+def _graded(order: Order, roster: Sequence[Student], setting: Setting) -> list[Row]:
+    again = order.students or order.again
+    with Store(order.store) as store:
+        try:
+            with _pool(order) as pool:
+                return grade(order.folder, roster, setting, store, pool, listener=ProgressLine(), again=again)
+        except KeyboardInterrupt:
+            left = store.status(order.slug).pending
+            print(
+                f"\n採点を止めました。終わった分は記録に残っています（残り {left} 人）。"
+                "同じ命令をもう一度実行すると、続きから採点します。",
+                file=sys.stderr,
+                flush=True,
+            )
+            raise
 
 
 def _next(order: Order) -> str:
@@ -99,11 +127,24 @@ def report(
         rows = store.rows(target.slug)
     alike = {}
     if source is not None:
-        alike = identical_answers(gather(source[0], read_roster(source[1]), target), target)
+        alike = identical_answers(
+            _counted(gather(source[0], read_roster(source[1]), target, policy="best"), rows), target
+        )
     made = build(rows, target, alike)
     for path in write(made, out or store_path.parent / "report", forms):
         print(f"書きました: {path}")
     return exit_code(made)
+
+
+def _counted(submissions: Iterable[Submission], rows: Iterable[Row]) -> list[Submission]:
+    """提出がいくつもある人は、採点で数えた一つだけを残す。"""
+    counted = {(row.entry.student, row.entry.sha256) for row in rows}
+    return [
+        one
+        for submission in submissions
+        for one in (submission.rivals or (submission,))
+        if not submission.rivals or (one.student, hashlib.sha256(one.data).hexdigest()) in counted
+    ]
 
 
 def override(store_path: Path, slug: str | None, student: str, question: str, points: int | None, why: str) -> int:
@@ -124,9 +165,10 @@ def override(store_path: Path, slug: str | None, student: str, question: str, po
 
 def selftest() -> int:
     """檻から出ようとする試みを動かし、止まったかを印字する。"""
-    available.require()
+    driver = available.require()
+    print(f"檻の作り方: {driver.name}（{driver.detail}）")
     leaked = total = 0
-    for trial in escapes.selftest():
+    for trial in escapes.selftest(driver):
         total += 1
         leaked += not trial.blocked
         print(f"{'✅ 止めた' if trial.blocked else '❌ 止められない'} {trial.name}: {trial.detail}", flush=True)
@@ -134,6 +176,15 @@ def selftest() -> int:
     if leaked:
         print("この機械では、ほかの人のノートブックを採点しないでください。")
     return 1 if leaked else 0
+
+
+def sample(folder: Path) -> int:
+    """試すための学級を作り、次に打つ命令を印字する。"""
+    submissions, roster = make_sample_class(folder)
+    print(f"作りました: {submissions}（12 人分の提出）、{roster}（名簿）、{folder / 'README.md'}（だれが何を出したか）")
+    print("\n次は、順に:")
+    print("\n".join(f"  {command}" for command in next_commands(folder)))
+    return 0
 
 
 @contextmanager

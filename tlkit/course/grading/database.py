@@ -13,7 +13,7 @@ from pathlib import Path
 from tlkit.course.errors import CourseError
 
 _APPLICATION = 0x746C6B67  # "tlkg"
-_VERSION = 1
+_VERSION = 2
 _WAIT_SECONDS = 60.0
 _TABLES = """
 CREATE TABLE attempts (
@@ -58,6 +58,7 @@ CREATE TABLE entries (
 );
 CREATE INDEX attempts_by_key ON attempts (key);
 """
+_PACES = "CREATE TABLE paces (name TEXT PRIMARY KEY, pace TEXT NOT NULL, at TEXT NOT NULL)"  # 版 2 で足した
 # 足すだけの表。書き換えや削除は、このプログラムの誤りでも起こらないようにする
 _APPEND_ONLY = ("attempts", "endings", "overrides")
 
@@ -120,10 +121,12 @@ class Database:
         return connection
 
     def _prepare(self) -> None:
-        if self._pragma("user_version") == 0:
-            with self.transaction() as connection:
-                if self._pragma("user_version") == 0:  # 同時に開いた相手が、先に用意したかもしれない
+        if self._pragma("user_version") in (0, 1):
+            with self.transaction() as connection:  # 同時に開いた相手が、先に用意したかもしれないので、中で確かめ直す
+                if self._pragma("user_version") == 0:
                     self._create(connection)
+                elif self._pragma("user_version") == 1 and self._pragma("application_id") == _APPLICATION:
+                    self._add_paces(connection)
         if self._pragma("application_id") != _APPLICATION or self._pragma("user_version") != _VERSION:
             raise CourseError(
                 f"{self._path} は、この版の tlkit の採点の記録ではありません。`--store` で別の場所を指定してください。"
@@ -141,13 +144,23 @@ class Database:
         for statement in _TABLES.split(";"):
             connection.execute(statement)
         for table in _APPEND_ONLY:
-            for action in ("UPDATE", "DELETE"):
-                connection.execute(
-                    f"CREATE TRIGGER {table}_{action.lower()} BEFORE {action} ON {table} "
-                    f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
-                )
+            _protect(connection, table)
         connection.execute(f"PRAGMA application_id = {_APPLICATION}")
+        self._add_paces(connection)
+
+    def _add_paces(self, connection: sqlite3.Connection) -> None:
+        connection.execute(_PACES)
+        _protect(connection, "paces")
         connection.execute(f"PRAGMA user_version = {_VERSION}")
 
     def _pragma(self, name: str) -> object:
         return self._connection.execute(f"PRAGMA {name}").fetchone()[0]
+
+
+def _protect(connection: sqlite3.Connection, table: str) -> None:
+    """書き換えと削除を禁じる。"""
+    for action in ("UPDATE", "DELETE"):
+        connection.execute(
+            f"CREATE TRIGGER {table}_{action.lower()} BEFORE {action} ON {table} "
+            f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
+        )

@@ -12,10 +12,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tlkit.course.grading import escape_code
+from tlkit.course.grading import available, escape_code
 from tlkit.course.grading.available import package
+from tlkit.course.grading.drivers import BUBBLEWRAP, Driver
 from tlkit.course.grading.model import Limits, Outcome, Step
-from tlkit.course.grading.supervise import run
+from tlkit.course.grading.supervise import INSIDE, run
 
 LIMITS = Limits(
     cell_seconds=8, probe_seconds=8, total_seconds=20, memory_mb=700, printed_bytes=10_000, disk_mb=16, processes=64
@@ -80,16 +81,22 @@ def escape_attempts() -> list[Attempt]:
     ]
 
 
-def selftest() -> Iterator[Trial]:
+def selftest(driver: Driver | None = None) -> Iterator[Trial]:
     """試みを一つずつ動かす。
+
+    Args:
+        driver: 檻の作り方。省くと、この機械で使うもの。
 
     Raises:
         CourseError: 檻を作れないとき。
     """
-    with _host() as host:
+    used = driver or available.driver()
+    with _host(used.name) as host:
         for attempt in escape_attempts():
             program = [Step("attempt", f"host = {host!r}\n{escape_code.REFUSED}\n{attempt.code}")]
-            yield _judge(attempt, run(program, (), {}, LIMITS, package()))
+            yield _judge(
+                attempt, run(program, (), {}, LIMITS, package(), lambda: used.start(package(), LIMITS, INSIDE))
+            )
 
 
 def _judge(attempt: Attempt, outcome: Outcome) -> Trial:
@@ -102,8 +109,10 @@ def _judge(attempt: Attempt, outcome: Outcome) -> Trial:
 
 
 @contextmanager
-def _host() -> Iterator[dict[str, str | int]]:
+def _host(driver: str = BUBBLEWRAP) -> Iterator[dict[str, str | int | list[str]]]:
     """檻の外に、見えてはいけないものを用意する。"""
+    import pwd  # Windows にはない
+
     secret, before = secrets.token_hex(16), os.environ.get("TLKIT_SELFTEST")
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tlkit-selftest-")))
@@ -120,6 +129,8 @@ def _host() -> Iterator[dict[str, str | int]]:
             "port": listener.getsockname()[1],
             "abstract": f"\0tlkit-selftest-{secret}",
             "pid": os.getpid(),
+            "driver": driver,
+            "users": [entry.pw_name for entry in pwd.getpwall() if entry.pw_name not in ("root", "nobody")],
             "secret": secret,
             "home": f"HOME={Path.home()}",
         }

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tlkit.course.errors import CourseError
+from tlkit.course.grading import interrupt
 
 MAX_JOBS = 256
 _CONNECT_SECONDS = 20
@@ -27,10 +28,12 @@ class Pool:
     Attributes:
         executor: 送る先。
         size: 同時に進む仕事の数。
+        here: この機械で、このプロセスの中で進めるなら True。
     """
 
     executor: Executor
     size: int
+    here: bool = True
 
 
 def default_jobs() -> int:
@@ -49,12 +52,14 @@ def threads(jobs: int | None = None) -> Iterator[Pool]:
     count = default_jobs() if jobs is None else jobs
     if not 1 <= count <= MAX_JOBS:
         raise CourseError(f"`--jobs` は 1 から {MAX_JOBS} までです（渡された値: {count}）。")
+    interrupt.begin()
     executor = ThreadPoolExecutor(count, thread_name_prefix="tlkit-grade")
     patient = True
     try:
         yield Pool(executor, count)
     except KeyboardInterrupt:
-        patient = False  # Ctrl-C では、動いている檻の終わりを待たない
+        patient = False  # Ctrl-C では、動いている檻をすぐ止め、終わりを待たない
+        interrupt.stop()
         raise
     finally:
         executor.shutdown(wait=patient, cancel_futures=True)
@@ -75,7 +80,7 @@ def distributed(address: str) -> Iterator[Pool]:
         ) from error
     try:
         client = connect(address, timeout=_CONNECT_SECONDS, set_as_default=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:  # TypeError は、TLS の証明書の設定がないとき
         raise CourseError(
             f"dask のスケジューラ {address} につながりません（{type(error).__name__}）。\n"
             "`tcp://127.0.0.1:8786` のような形で、動いているスケジューラを指定してください。"
@@ -86,6 +91,6 @@ def distributed(address: str) -> Iterator[Pool]:
             raise CourseError(f"dask のスケジューラ {address} に、ワーカーが一つもいません。")
         executor = client.get_executor(pure=False)
         try:
-            yield Pool(executor, size)
+            yield Pool(executor, size, here=False)
         finally:
             executor.shutdown(wait=False)

@@ -29,6 +29,10 @@ _LIMITS = {
     "processes": "プロセスとスレッドの数が上限を超えた",
     "disk": "ファイルの数が上限を超えた",
 }
+_FIX_SEED = (
+    "乱数を使うときは、答えのセルの中で種を固定してください"
+    "（`torch.manual_seed(0)`、`numpy.random.default_rng(0)`、`random.Random(0)` など）。"
+)
 
 
 def is_fixed(claim: Claim) -> bool:
@@ -78,12 +82,27 @@ def refused() -> Feedback:
     return Feedback("refused", "答えの返した値が大きすぎるか、扱えない形なので、受け取れませんでした。")
 
 
-def stopped(reason: str, limit: str | None) -> Feedback:
-    """答えを呼び終えられなかったとき。点数は付かない。"""
+def unstable(question: str, counts: str) -> Feedback:
+    """動かすたびに合否が変わったとき。点数は付かない。counts は「3 回のうち 1 回合格」など。"""
+    return Feedback("unstable", f"{unstable_reason(question, counts)}{_FIX_SEED}")
+
+
+def unstable_reason(question: str, counts: str) -> str:
+    """人に回す理由。"""
+    return f"{question} は、同じ入力でも、動かすたびに合否が変わります（不安定。{counts}）。"
+
+
+def wobbling(reply: Feedback) -> Feedback:
+    """どの回も不合格だが、動かすたびに結果が変わったとき。"""
+    return Feedback(reply.code, f"{reply.message}\nまた、同じ入力でも、動かすたびに結果が変わります。{_FIX_SEED}")
+
+
+def stopped(reason: str, limit: str | None, allowed: str = "上限") -> Feedback:
+    """答えを呼び終えられなかったとき。点数は付かない。allowed は、答えを呼ぶ時間の上限の書き方。"""
     kind, _, signal_name = reason.partition(":")
     if kind == "timeout":
         return Feedback(
-            "timeout", "答えを呼んでも、上限の時間内に終わりませんでした。終わらない繰り返しがないか確かめてください。"
+            "timeout", f"答えを呼ぶ時間が、{allowed}を超えました。終わらない繰り返しがないか確かめてください。"
         )
     if kind == "memory":
         return Feedback("memory", "答えを呼ぶ間に、使う記憶（メモリ）が上限を超えました。")

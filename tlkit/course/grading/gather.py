@@ -13,11 +13,12 @@ from tlkit.course.errors import CourseError
 from tlkit.course.grading.assignment import Assignment
 from tlkit.course.grading.candidates import Candidate, Found, collect
 from tlkit.course.grading.filenames import is_junk, order_of, owners
-from tlkit.course.grading.model import Submission
+from tlkit.course.grading.model import State, Submission
 from tlkit.course.grading.roster import Student
 from tlkit.course.grading.shown import shown
 
-Policy = Literal["last", "human"]
+Policy = Literal["last", "best", "human"]
+MAX_RIVALS = 10  # 一人の提出を全部採点するときの数
 STRANGER = "（名簿にない）"  # 名簿にない提出の、学籍番号の代わり
 
 
@@ -30,7 +31,8 @@ def gather(
         folder: 提出を置いたフォルダ。何も書き込まない。
         roster: 名簿。空なら、フォルダにある名前を学籍番号とみなす。
         assignment: 採点する演習。あれば、同じ人のほかの章のノートブックや、配布版のままの写しを候補から外す。
-        policy: 違う中身の提出がいくつもあり、LMS の回数か日時が付いているとき、最後のものを採る（"last"）か、必ず人に回す（"human"）か。
+        policy: 違う中身の提出がいくつもあるとき、LMS の回数か日時が最後のものを採る（"last"）か、全部を採点する（"best"）か、
+            必ず人に回す（"human"）か。
 
     Raises:
         CourseError: フォルダがないとき。
@@ -92,6 +94,10 @@ def _row(
         return _without_notebook(label, name, found)
     notes: list[str] = []
     candidates = _relevant(found.candidates, assignment, notes)
+    rivals = _oldest_first(candidates, student) if policy == "best" else []
+    if 1 < len(rivals) <= MAX_RIVALS:
+        each = tuple(_rival(one, label, name) for one in rivals)
+        return Submission(label, name, notes=tuple(notes), rivals=each)
     chosen, reason = _choose(candidates, student, policy, notes)
     if chosen is None or chosen.problem:
         file = chosen or candidates[0]
@@ -156,6 +162,25 @@ def _choose(
     listed = "、".join(one.label + (f"（読めません: {one.problem}）" if one.problem else "") for one in candidates[:6])
     rest = f" ほか {len(candidates) - 6} 個" if len(candidates) > 6 else ""
     return None, f"違う中身の提出が {len(candidates)} 個あります（{listed}{rest}）。採点する一つだけを残してください。"
+
+
+def _rival(one: Candidate, label: str, name: str) -> Submission:
+    state: State = "needs_human" if one.problem else "graded"
+    return Submission(label, name, one.label, one.data, state, _unreadable(one) if one.problem else "")
+
+
+def _oldest_first(candidates: list[Candidate], student: Student) -> list[Candidate]:
+    """LMS の順番が全部に付いていれば、その古い順。なければ名前の順。同じ中身は、後のものだけを残す。"""
+    kinds = {order[0] if order else "" for order in (order_of(one.name, student.id) for one in candidates)}
+    known = len(kinds) == 1 and "" not in kinds
+
+    def age(one: Candidate) -> tuple[tuple[int, ...], str]:
+        order = order_of(one.name, student.id) if known else None
+        return order[1] if order else (), one.name
+
+    placed = sorted(candidates, key=age)
+    later = [{one.data for one in placed[place + 1 :]} for place in range(len(placed))]
+    return [one for one, after in zip(placed, later, strict=True) if one.problem or one.data not in after]
 
 
 def _unreadable(one: Candidate) -> str:

@@ -4,6 +4,7 @@
 """
 
 import difflib
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,6 +18,8 @@ STORE = Path("grading") / "grades.sqlite"
 _PANEL, _OPTIONS, _ARGUMENTS = "コマンド", "オプション", "引数"
 
 HELP = """学級の提出を採点します。
+
+初めてのときは、tlkit grade sample sample-class で試す学級を作り、一通り動かしてみてください。
 
 1. 提出を一つのフォルダに集め、名簿（学籍番号,氏名 の CSV）を用意します。
 
@@ -82,11 +85,21 @@ Scheduler = Annotated[
     typer.Option(metavar="ADDRESS", help="dask のスケジューラ。ほかの機械でも動かす。", rich_help_panel=_OPTIONS),
 ]
 Several = Annotated[
-    Literal["last", "human"],
+    Literal["last", "best", "human"],
     typer.Option(
-        help="中身の違う提出がいくつもあるとき、LMS の日時か回数が最後のものを採る（last）か、人に回す（human）か。",
+        help="中身の違う提出がいくつもあるとき、LMS の日時か回数が最後のもの（last）か、全部を採点して点数の最も高いもの（best）を採るか、人に回す（human）か。",
         rich_help_panel=_OPTIONS,
     ),
+]
+NoSolution = Annotated[
+    bool,
+    typer.Option(
+        "--no-solution", help="解答例を先に動かして時間の上限を決めることを、しない。", rich_help_panel=_OPTIONS
+    ),
+]
+Fresh = Annotated[
+    bool,
+    typer.Option("--fresh", help="提出ごとに新しい Python を始める。遅いが、結果は同じ。", rich_help_panel=_OPTIONS),
 ]
 
 
@@ -100,6 +113,8 @@ def run(  # noqa: PLR0913 オプションの数だけ引数が要る
     secret: Secret = None,
     store: StoreFile = STORE,
     several: Several = "last",
+    no_solution: NoSolution = False,
+    fresh: Fresh = False,
 ) -> int:
     """提出を採点します（run は省けます）。もう採点した提出は、中身と版が同じなら動かしません。
 
@@ -107,7 +122,8 @@ def run(  # noqa: PLR0913 オプションの数だけ引数が要る
     """
     from tlkit.course.grading import commands
 
-    return commands.run(commands.Order(folder, exercise, roster, store, secret, jobs, scheduler, several))
+    order = commands.Order(folder, exercise, roster, store, secret, jobs, scheduler, several)
+    return commands.run(replace(order, use_solution=not no_solution, fresh=fresh))
 
 
 @app.command(rich_help_panel=_PANEL)
@@ -120,14 +136,21 @@ def regrade(  # noqa: PLR0913 オプションの数だけ引数が要る
     secret: Secret = None,
     store: StoreFile = STORE,
     several: Several = "last",
+    no_solution: NoSolution = False,
+    fresh: Fresh = False,
+    student: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ID", help="この学生だけを動かす。くり返し書ける。", rich_help_panel=_OPTIONS),
+    ] = None,
 ) -> int:
-    """全員を、もう一度動かして採点します。手で直した点数は残ります。
+    """全員（--student があれば、その学生だけ）を、もう一度動かして採点します。手で直した点数は残ります。
 
-    例: tlkit grade regrade submissions --exercise 01_basics --roster roster.csv
+    例: tlkit grade regrade submissions --exercise 01_basics --roster roster.csv --student s001
     """
     from tlkit.course.grading import commands
 
-    return commands.run(commands.Order(folder, exercise, roster, store, secret, jobs, scheduler, several, again=True))
+    order = commands.Order(folder, exercise, roster, store, secret, jobs, scheduler, several, again=True)
+    return commands.run(replace(order, students=tuple(student or ()), use_solution=not no_solution, fresh=fresh))
 
 
 @app.command(rich_help_panel=_PANEL)
@@ -210,3 +233,19 @@ def selftest() -> int:
     from tlkit.course.grading import commands
 
     return commands.selftest()
+
+
+@app.command(rich_help_panel=_PANEL)
+def sample(
+    folder: Annotated[
+        Path,
+        typer.Argument(metavar="DIR", help="作る場所。まだない名前か、空のフォルダ。", rich_help_panel=_ARGUMENTS),
+    ],
+) -> int:
+    """採点を試すための、12 人分の提出と名簿を作ります。正しいもの、壊れたもの、悪意のあるものが入ります。
+
+    例: tlkit grade sample sample-class
+    """
+    from tlkit.course.grading import commands
+
+    return commands.sample(folder)

@@ -9,20 +9,26 @@ from dataclasses import asdict
 from typing import Any
 
 from tlkit.course.checks.harness import Claim
-from tlkit.course.grading import claims
+from tlkit.course.grading import allowance, claims
 from tlkit.course.grading.model import Limits, Outcome, Step
 
 LONG_OUTPUT = "出力が長すぎます。途中から先は捨てました。"
 _MOST_NOTES = 20
 _FORGIVE_SECONDS = 3.0  # 止めたプロセスの記憶が返るまで待つ時間
+_PROBE_SPARE = 5.0  # 答えの時間は、まず檻の中で計る。外は少し長く待つ
 
 
 def order(program: Sequence[Step], answers: Mapping[str, Sequence[str]], limits: Limits) -> bytes:
-    """檻に渡す手順の 1 行。"""
+    """檻に渡す手順の 1 行。時間の上限は、解答例の時間で延ばした後の数にする。"""
+    amounts = asdict(limits) | {"total_seconds": allowance.total(limits).seconds}
+    del amounts["pace"]
     frame = {
         "program": [asdict(step) for step in program],
-        "questions": {name: {"answers": list(names)} for name, names in answers.items()},
-        "limits": asdict(limits),
+        "questions": {
+            name: {"answers": list(names), "seconds": allowance.probe(limits, name).seconds}
+            for name, names in answers.items()
+        },
+        "limits": amounts,
     }
     return json.dumps(frame).encode("ascii") + b"\n"
 
@@ -41,6 +47,8 @@ class Ledger:
         self._reasons: dict[str, str] = {}
         self._errors: dict[str, str] = {}
         self._notes: list[str] = []
+        self._cell_seconds: dict[str, float] = {}
+        self._probe_seconds: dict[str, float] = {}
         self._began = self._since = 0.0
         self._probing: str | None = None  # いま答えを呼んでいる問題
         self._forgiven: dict[str, tuple[str, float]] = {}
@@ -86,18 +94,21 @@ class Ledger:
 
     def check_time(self, now: float) -> None:
         """時間の上限を確かめる。"""
-        limits = self._limits
-        allowed = limits.probe_seconds + 5 if self._probing else limits.cell_seconds  # 答えの時間は、まず中で計る
-        if now - self._began > limits.total_seconds:
-            self.stop("wall", f"全体の時間が、上限の {limits.total_seconds:g} 秒を超えました。")
-        elif now - self._since > allowed:
-            what = "答えを呼ぶ時間" if self._probing else f"セル {self._current()} の時間"
-            self.stop("wall", f"{what}が、上限の {allowed:g} 秒を超えました。")
+        total = allowance.total(self._limits)
+        if now - self._began > total.seconds:
+            self.stop("wall", f"全体の時間が、{total.said}を超えました。")
+        elif self._probing is not None:
+            allowed = allowance.probe(self._limits, self._probing)
+            if now - self._since > allowed.seconds + _PROBE_SPARE:
+                self.stop("wall", f"{self._probing} の答えを呼ぶ時間が、{allowed.said}を超えました。")
+        else:
+            allowed = allowance.cell(self._limits, self._current())
+            if now - self._since > allowed.seconds:
+                self.stop("wall", f"セル {self._current()} の時間が、{allowed.said}を超えました。")
 
     def outcome(self, seconds: float, peak_mb: float) -> Outcome:
         """記録をまとめる。"""
-        missing = "missing" if self._limit is None else "not-reached"
-        reasons = {name: self._reasons.get(name, missing) for name in self._seeds if name not in self._claims}
+        reasons = {name: self._reasons.get(name, self._lost(name)) for name in self._seeds if name not in self._claims}
         return Outcome(
             claims={name: self._claims[name] for name in self._seeds if name in self._claims},
             reasons=reasons,
@@ -107,7 +118,15 @@ class Ledger:
             notes=tuple(self._notes),
             seconds=seconds,
             peak_mb=peak_mb,
+            cell_seconds=dict(self._cell_seconds),
+            probe_seconds=dict(self._probe_seconds),
         )
+
+    def _lost(self, question: str) -> str:
+        """記録も理由も届かなかった問題の理由。"""
+        if self._limit is not None:
+            return "not-reached"
+        return "refused" if question in self._asked else "missing"
 
     def _reached(self, question: str) -> bool:
         """その問題のセルまで動いたか。"""
@@ -124,6 +143,7 @@ class Ledger:
         if self._next >= len(self._steps) or frame.get("id") != self._steps[self._next]:
             self.note("セルの報告の順が違います（捨てました）。")
             return
+        self._cell_seconds[self._steps[self._next]] = now - self._since
         self._next += 1
         self._since, self._probing = now, None
         if frame.get("ok") is not True:
@@ -145,6 +165,7 @@ class Ledger:
         if not isinstance(name, str) or name not in self._seeds or name in self._claims or name in self._reasons:
             self.note("答えの記録が二度届くなど、受け取れないものがありました（捨てました）。")
             return
+        self._probe_seconds[name] = now - self._since
         self._since, self._probing = now, None
         reason = self._forgiven[name][0] if name in self._forgiven else claims.reason(frame.get("reason"))
         if reason is not None:
@@ -161,4 +182,7 @@ class Ledger:
             self._claims[name] = found
 
     def _done(self, _frame: dict[str, Any], _now: float) -> None:
+        """終わりの報告。動いていないセルが残っていれば、答えがなかったのか、届かなかったのか分からない。"""
+        if self._next < len(self._steps):
+            self.stop("crash", "最後のセルまで動かないうちに、終わりの報告が届きました。")
         self.ended = True

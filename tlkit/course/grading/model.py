@@ -24,6 +24,7 @@ class Submission:
         state: 採点に進めるなら "graded"（まだ採点していない）。進めなければ "needs_human" か "missing"。
         reason: 進めない理由（日本語）。
         notes: 採点者への知らせ（日本語）。
+        rivals: 違う中身の提出がいくつもあり、全部を採点するときの、それぞれの提出（古い順）。
     """
 
     student: str
@@ -33,6 +34,7 @@ class Submission:
     state: State = "graded"
     reason: str = ""
     notes: tuple[str, ...] = ()
+    rivals: tuple["Submission", ...] = ()
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,21 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Pace:
+    """解答例を檻で動かしたときの時間。計っていなければ空。
+
+    Attributes:
+        cells: （セルの id, 時間 [秒]）の並び。
+        probes: （問題の id, 答えを呼ぶ時間 [秒]）の並び。
+    """
+
+    cells: tuple[tuple[str, float], ...] = ()
+    probes: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True)
 class Limits:
-    """一つの提出に許す量。
+    """一つの提出に許す量。時間は最低の上限で、解答例の時間が分かれば、`allowance.py` が延ばす。
 
     Attributes:
         cell_seconds: 一つのセルの時間 [秒]。
@@ -62,6 +77,7 @@ class Limits:
         printed_bytes: 印字を残す量 [バイト]。
         disk_mb: 書ける場所の大きさ [MB]。
         processes: プロセスとスレッドの数。
+        pace: 解答例の時間。
     """
 
     cell_seconds: float = 30.0
@@ -71,6 +87,7 @@ class Limits:
     printed_bytes: int = 1 * MEGABYTE
     disk_mb: int = 64
     processes: int = 128
+    pace: Pace = Pace()
 
 
 @dataclass(frozen=True)
@@ -86,6 +103,8 @@ class Outcome:
         notes: 採点者への知らせ（日本語）。
         seconds: かかった時間 [秒]。結果の同一性には含めない。
         peak_mb: 記憶の最大 [MB]。同上。
+        cell_seconds: 終わったセルの id → 時間 [秒]。同上。
+        probe_seconds: 答えを呼び終えた問題の id → 時間 [秒]。同上。
     """
 
     claims: dict[str, Claim] = field(default_factory=dict)
@@ -96,6 +115,8 @@ class Outcome:
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
     peak_mb: float = 0.0
+    cell_seconds: dict[str, float] = field(default_factory=dict, compare=False)
+    probe_seconds: dict[str, float] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,10 @@ class Tracker:
         self._graded = 0
         self._tell()
 
+    def begin(self) -> None:
+        """これから一つ目を始める。残り時間は、ここから数える。"""
+        self._began = self._clock()
+
     def add(self, state: State) -> None:
         """一人分の結果が決まった。"""
         self._states[state] += 1

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from tlkit.course.grading.model import Feedback, Result, State
+from tlkit.course.grading.model import Feedback, Pace, Result, State
 
 PENDING = "まだ採点していません。同じ命令をもう一度実行すると、続きから採点します。"
 
@@ -103,6 +103,17 @@ def result_from_json(text: str) -> Result:
     data: dict[str, Any] = json.loads(text)
     replies = {name: Feedback(**reply) for name, reply in data.pop("feedback").items()}
     return Result(**{**data, "feedback": replies, "notes": tuple(data["notes"])})
+
+
+def pace_to_json(pace: Pace) -> str:
+    """解答例の時間を文字列にする。"""
+    return json.dumps(asdict(pace), ensure_ascii=False, sort_keys=True)
+
+
+def pace_from_json(text: str) -> Pace:
+    """`pace_to_json` の逆。"""
+    data: dict[str, list[tuple[str, float]]] = json.loads(text)
+    return Pace(**{name: tuple((step, seconds) for step, seconds in times) for name, times in data.items()})
 
 
 def make_row(entry: Entry, stored: str | None, broken: str | None, overrides: Mapping[str, Override]) -> Row:

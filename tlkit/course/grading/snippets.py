@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from tlkit.course.cells import check_calls, defined_names, parse
 
 _COURSE_CALLS = ("check", "hint", "quiz", "doctor")
+_NAMED = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.ExceptHandler, ast.MatchAs, ast.MatchStar)
 _BODIES = ("body", "orelse", "finalbody", "handlers", "cases")
 
 
@@ -100,7 +101,7 @@ def _bound(tree: ast.Module) -> Iterator[str]:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             yield node.name
         elif isinstance(node, ast.Import | ast.ImportFrom):
-            yield from ((alias.asname or alias.name).split(".")[0] for alias in node.names)
+            yield from _introduced(node)
         else:
             yield from _stored(node)
             pending += [child for field in _BODIES for child in _listed(getattr(node, field, []))]
@@ -117,8 +118,20 @@ def _stored(node: ast.AST) -> Iterator[str]:
 
 
 def _reads(tree: ast.Module) -> frozenset[str]:
-    made = {leaf.arg for leaf in ast.walk(tree) if isinstance(leaf, ast.arg)} | set(_bound(tree))
-    return frozenset(_ids(tree, ast.Load)) - made - set(_ids(tree, ast.Store))
+    made = {name for leaf in ast.walk(tree) for name in _introduced(leaf)} | set(_ids(tree, ast.Store))
+    return frozenset(_ids(tree, ast.Load)) - made
+
+
+def _introduced(node: ast.AST) -> Iterator[str]:
+    """代入のほかの書き方で、この文が作る名前。関数の中でだけ使う補助の関数や import も含む。"""
+    if isinstance(node, ast.arg):
+        yield node.arg
+    elif isinstance(node, ast.Import | ast.ImportFrom):
+        yield from ((alias.asname or alias.name).split(".")[0] for alias in node.names)
+    elif isinstance(node, ast.MatchMapping):
+        yield node.rest or ""
+    elif isinstance(node, _NAMED):
+        yield node.name or ""
 
 
 def _ids(tree: ast.AST, context: type[ast.expr_context]) -> Iterator[str]:

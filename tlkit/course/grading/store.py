@@ -1,4 +1,4 @@
-"""採点の記録: 始めた採点、その終わり、鍵ごとの結果、手で直した点数、名簿の並び。
+"""採点の記録: 始めた採点、その終わり、鍵ごとの結果、手で直した点数、名簿の並び、解答例の時間。
 
 採点の終わりと結果は一度に書くので、いつ止められても、失われる結果も二重になる結果もない。
 書くのは採点を進める側（`pipeline.py`）だけである。入れ物は `database.py`、行の形は `rows.py`。
@@ -14,8 +14,18 @@ from types import TracebackType
 from tlkit.course.errors import CourseError
 from tlkit.course.grading.assignment import Assignment
 from tlkit.course.grading.database import Database
-from tlkit.course.grading.model import Result
-from tlkit.course.grading.rows import Entry, Override, Row, Status, make_row, result_from_json, result_to_json
+from tlkit.course.grading.model import Pace, Result
+from tlkit.course.grading.rows import (
+    Entry,
+    Override,
+    Row,
+    Status,
+    make_row,
+    pace_from_json,
+    pace_to_json,
+    result_from_json,
+    result_to_json,
+)
 
 _FIELDS = [field.name for field in fields(Entry)]
 _ROWS = """
@@ -89,6 +99,20 @@ class Store:
             "SELECT n.result FROM grades g JOIN endings n ON n.attempt = g.attempt WHERE g.key = ?", key
         )
         return result_from_json(found[0]["result"]) if found else None
+
+    def pace(self, name: str) -> Pace | None:
+        """解答例の時間。まだ計っていなければ None。"""
+        found = self._database.all("SELECT pace FROM paces WHERE name = ?", name)
+        return pace_from_json(found[0]["pace"]) if found else None
+
+    def keep_pace(self, name: str, pace: Pace) -> Pace:
+        """計った解答例の時間を残す。もう残っていれば、先のものを採る。残っているものを返す。"""
+        with self._database.transaction() as connection:
+            connection.execute(
+                "INSERT INTO paces (name, pace, at) VALUES (?, ?, ?) ON CONFLICT (name) DO NOTHING",
+                (name, pace_to_json(pace), _now()),
+            )
+        return self.pace(name) or pace
 
     def override(self, assignment: Assignment, student: str, question: str, points: int | None, why: str) -> None:
         """点数を手で直す。採点し直しても残る。points が None なら、直した点数を取り消す。

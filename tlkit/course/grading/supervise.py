@@ -8,16 +8,18 @@ import os
 import selectors
 import signal
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from tlkit.course.checks.question import Question
 from tlkit.course.errors import CourseError
-from tlkit.course.grading import cage, ledger
+from tlkit.course.grading import available, interrupt, ledger
 from tlkit.course.grading.inside.frames import MAX_FRAME
 from tlkit.course.grading.model import MEGABYTE, Limits, Outcome, Step
-from tlkit.course.grading.process import CagedProcess, Use
+from tlkit.course.grading.process import Cage
+from tlkit.course.grading.world import Use
 
 INSIDE = ("-m", "tlkit.course.grading.inside")
 START_SECONDS = 180.0  # torch の読み込みまで。ここでは学習者のコードは動いていない
@@ -34,6 +36,7 @@ def run(
     seeds: Mapping[str, int],
     limits: Limits,
     tree: Path,
+    start: Callable[[], Cage] | None = None,
 ) -> Outcome:
     """一つの提出を、檻の中で動かす。
 
@@ -43,6 +46,7 @@ def run(
         seeds: 問題の id → 隠した入力の種。
         limits: 許す量。
         tree: 檻に見せる、パッケージ tlkit のフォルダ（または、それを含むフォルダ）。
+        start: 檻を始める関数。省くと、この機械で作れる檻（`available.py`）の中で、新しい Python を始める。
 
     Raises:
         CourseError: 檻そのものを使えないとき。提出されたコードのせいで出ることはない。
@@ -50,7 +54,8 @@ def run(
     answers = {question.id: list(question.answers) for question in questions}
     book = ledger.Ledger(program, {name: seeds[name] for name in answers}, limits)
     order = ledger.order(program, answers, limits)
-    with CagedProcess(cage.command(tree, limits, INSIDE)) as process:
+    begin = start or partial(available.driver().start, tree, limits, INSIDE)
+    with begin() as process:
         watch = _Watch(process, book, limits)
         watch.send(order)
         watch.until_end()
@@ -60,7 +65,7 @@ def run(
 class _Watch:
     """一つの檻の見張り。"""
 
-    def __init__(self, process: CagedProcess, book: "ledger.Ledger", limits: Limits) -> None:
+    def __init__(self, process: Cage, book: "ledger.Ledger", limits: Limits) -> None:
         self._process = process
         self._book = book
         self._limits = limits
@@ -90,6 +95,7 @@ class _Watch:
         measured = 0.0
         try:
             while not self._book.ended:
+                interrupt.check()
                 for key, _ in self._selector.select(_TICK):
                     self._serve(key.fd)
                 now = time.monotonic()

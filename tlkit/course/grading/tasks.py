@@ -1,9 +1,11 @@
 """檻の一回分の仕事。どの機械に送っても同じ結果になるよう、素の値だけからなる。
 
 秘密も判定も含まない。種は、檻に入れる問題の分だけを持つ。檻の見張りは `supervise.py` にある。
+檻の始め方は二つある。温めた Python の写しを使う `caged`（速い、既定）と、新しい Python を始める `fresh` で、結果は同じである。
 """
 
 import atexit
+import logging
 import shutil
 import tempfile
 import threading
@@ -12,11 +14,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tlkit.course.checks import registry
-from tlkit.course.grading import assignment, inside_tree, supervise
+from tlkit.course.grading import assignment, available, inside_tree, preload, supervise
+from tlkit.course.grading.drivers import BUBBLEWRAP
 from tlkit.course.grading.model import Limits, Outcome, Step
+from tlkit.course.grading.process import Cage
+from tlkit.course.grading.zygote import Zygote, ZygoteError
 
-_PREPARING = threading.Lock()
+_PREPARING = threading.RLock()
 _TREES: dict[str, Path] = {}
+_ZYGOTES: dict[str, Zygote] = {}
+_FAILURES: dict[str, int] = {}
+_MOST_FAILURES = 2
+_LOG = logging.getLogger("tlkit.grade")
 
 
 @dataclass(frozen=True)
@@ -40,22 +49,81 @@ Runner = Callable[[Task], Outcome]
 
 
 def caged(task: Task) -> Outcome:
-    """この機械の檻で動かす。
+    """この機械の檻で動かす。温めた Python の写しを使い、使えなければ、新しい Python を始める。
 
     Raises:
         CourseError: 檻そのものを使えないとき。
     """
-    questions = [registry.question(name) for name in task.seeds]
-    return supervise.run(task.program, questions, task.seeds, task.limits, _tree(task.slug))
+    while (zygote := _zygote(task.slug, task.limits)) is not None:
+        try:
+            outcome = _run(task, lambda: zygote.cage(task.limits))
+            if zygote.alive():
+                return outcome
+            reason = "温めた Python が、途中で止まりました。"  # 提出のせいではないので、動かし直す
+        except ZygoteError as error:
+            reason = str(error)
+        _give_up(task.slug, zygote, reason)
+    return fresh(task)
 
 
-def get_ready(slug: str) -> None:
-    """檻に見せる写しを、スレッドを動かす前に作っておく。
+def fresh(task: Task) -> Outcome:
+    """この機械の檻で、新しい Python を始めて動かす。
+
+    Raises:
+        CourseError: 檻そのものを使えないとき。
+    """
+    return _run(task, None)
+
+
+def get_ready(slug: str, limits: Limits | None = None) -> None:
+    """檻に見せる写しと、温めた Python を、スレッドを動かす前に作っておく。
 
     Python 3.11 の `ast.parse` は、二つのスレッドから同時に呼ぶと SystemError になることがある。
     写しを作る仕事と、提出を照合する仕事は、どちらも `ast.parse` を使う。
+
+    Args:
+        slug: 演習の名前。
+        limits: 許す量。渡さなければ、温めた Python は作らない。
     """
     _tree(slug)
+    if limits is not None:
+        _zygote(slug, limits)
+
+
+def _run(task: Task, start: Callable[[], Cage] | None) -> Outcome:
+    questions = [registry.question(name) for name in task.seeds]
+    return supervise.run(task.program, questions, task.seeds, task.limits, _tree(task.slug), start)
+
+
+def _zygote(slug: str, limits: Limits) -> Zygote | None:
+    """温めた Python。プロセスごとに一つだけ作る。bubblewrap の檻でないか、何度か失敗していれば None。"""
+    with _PREPARING:
+        if available.driver().name != BUBBLEWRAP:
+            return None
+        while slug not in _ZYGOTES and _FAILURES.get(slug, 0) < _MOST_FAILURES:
+            release = assignment.load(slug)
+            try:
+                made = Zygote(_tree(slug), limits, release.question_ids, preload.modules(release))
+            except ZygoteError as error:
+                _note(slug, str(error))
+            else:
+                atexit.register(made.close)
+                _ZYGOTES[slug] = made
+        return _ZYGOTES.get(slug)
+
+
+def _give_up(slug: str, zygote: Zygote, reason: str) -> None:
+    with _PREPARING:
+        if _ZYGOTES.get(slug) is zygote:  # ほかのスレッドが先に片づけていなければ
+            del _ZYGOTES[slug]
+            zygote.close()
+            _note(slug, reason)
+
+
+def _note(slug: str, reason: str) -> None:
+    _FAILURES[slug] = _FAILURES.get(slug, 0) + 1
+    if _FAILURES[slug] == _MOST_FAILURES:
+        _LOG.warning("提出ごとに新しい Python を始めます。遅くなりますが、結果は同じです。\n理由: %s", reason)
 
 
 def _tree(slug: str) -> Path:

@@ -40,14 +40,19 @@ def stage(bwrap: str, mounts: Mounts) -> tuple[list[str], list[tuple[str, str]]]
     outer = [bwrap, "--dev-bind", "/", "/", "--tmpfs", _STAGE, "--die-with-parent"]
     moved = []
     for number, (source, target) in enumerate(mounts):
-        _check_readable(source)
+        check_readable(source)
         outer += ["--ro-bind", source, f"{_STAGE}/{number}"]
         moved.append((f"{_STAGE}/{number}", target))
     ids = [f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--no-new-privs"]
     return [*outer, "--", setpriv, *ids, "--"], moved
 
 
-def _check_readable(source: str) -> None:
+def check_readable(source: str) -> None:
+    """root でもその持ち主でもない利用者に読めるか。
+
+    Raises:
+        CourseError: 読めないとき。
+    """
     mode = Path(source).stat().st_mode
     needed = stat.S_IROTH | (stat.S_IXOTH if stat.S_ISDIR(mode) else 0)
     if mode & needed != needed:

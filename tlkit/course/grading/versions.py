@@ -30,7 +30,7 @@ class Versions:
         grader: 採点するコードの版。
         environment: 動かす環境の版。
         secret: 隠した入力の秘密の名前。
-        limits: 提出に許す量。
+        limits: 提出に許す量と、それを決める解答例。
     """
 
     assignment: str
@@ -44,10 +44,18 @@ class Versions:
         return _digest({**asdict(self), "student": student, "submission": sha256})
 
 
-def versions(assignment: Assignment, secret: bytes, limits: Limits) -> Versions:
-    """いまの採点の版。"""
+def versions(assignment: Assignment, secret: bytes, limits: Limits, solution: str = "") -> Versions:
+    """いまの採点の版。
+
+    Args:
+        assignment: 採点する演習。
+        secret: 隠した入力の秘密。
+        limits: 提出に許す量。
+        solution: 時間の上限を決める解答例の版。計った時間は動かすたびに揺れるので、鍵には入れない。
+    """
     name = f"{assignment.slug}:{assignment.version}"
-    return Versions(name, grader_version(), environment_version(), secret_id(secret), _digest(asdict(limits)))
+    allowed = _digest({**asdict(limits), "solution": solution})
+    return Versions(name, grader_version(), environment_version(), secret_id(secret), allowed)
 
 
 @functools.cache

@@ -32,7 +32,8 @@ def confine(limits: dict[str, Any]) -> None:
     _limit(resource.RLIMIT_CPU, seconds)
     _limit(resource.RLIMIT_FSIZE, int(limits["disk_mb"]) * _MEGABYTE)
     _limit(resource.RLIMIT_NOFILE, _FILES)
-    _limit(resource.RLIMIT_NPROC, int(limits["processes"]) * 4)  # 本当の上限は外が数える
+    # 上限を超えたことは外が数えて知る。外が気づくまでに増える数を、少しに抑える（多いと、外の見張りが CPU を取れない）
+    _limit(resource.RLIMIT_NPROC, int(limits["processes"]) * 5 // 4)
     _limit(resource.RLIMIT_AS, (int(limits["memory_mb"]) + _ADDRESS_SPARE_MB) * _MEGABYTE)
     _limit(resource.RLIMIT_STACK, _STACK_MB * _MEGABYTE, soft=8 * _MEGABYTE)
     with suppress(OSError):

@@ -19,6 +19,8 @@ from tlkit.course.grading.inside.confine import room
 from tlkit.course.grading.inside.frames import MAX_FRAME, Channel, write_all
 
 _TICK = 0.05
+_SHORT = 0.001
+_LAST_SECONDS = 0.2
 _CHUNK = 1 << 16
 _SWEEPS = 20
 _FAILED = "!"  # 記録の代わりに送る、例外の名前の目印
@@ -61,7 +63,8 @@ def _in_child(
         reason = _crash(status)
     text = data[:-1].decode("ascii", "replace")
     if reason is None and text.startswith(_FAILED):
-        reason = f"crash:{text[len(_FAILED) :]}"
+        name = text[len(_FAILED) :]
+        reason = "memory" if name == "MemoryError" else f"crash:{name}"
     return (None, reason) if reason is not None else (text, None)
 
 
@@ -72,14 +75,22 @@ def _child(channel: Channel, question: Question, answers: tuple[Any, ...], bound
         channel.send({"event": "ready", "question": question.id})
         seed = int(channel.receive()["seed"])
         _one_thread()
-        # fork の後は、触れたページの写しができて、番地を増やさずに記憶が増える。その分を残し、外の見張りより先に断る
-        with room(bounds.memory * 9 // 10 - processes.memory(processes.everyone(), 0)):
+        with room(_room(bounds.memory)):
             claim = collect(question, answers, seed)
         write_all(outlet, to_json(claim).encode("ascii") + b"\n")
     except BaseException as error:
         write_all(outlet, f"{_FAILED}{type(error).__name__[:60]}\n".encode("ascii", "replace"))
     finally:
         os._exit(0)
+
+
+def _room(limit: int) -> int:
+    """子があと使ってよい記憶 [バイト]。外の見張りより先に、いつも MemoryError になるようにする。
+
+    fork の後は、触れたページの写しができて、番地を増やさずに記憶が増える。その分は、はじめから引いておく。
+    """
+    used = processes.memory(processes.everyone(), 0) or 0
+    return limit * 9 // 10 - used - processes.unshared(os.getpid())
 
 
 def _one_thread() -> None:
@@ -117,10 +128,9 @@ def _gone(child: int) -> bool:
 
 def _end(child: int) -> int:
     """子を終わらせ、終了の状態を返す。自分から終わるのを少しだけ待つ（落ちた合図を取り違えないため）。"""
-    for _ in range(10):
-        if _gone(child):
-            break
-        sleep(0.02)
+    deadline = monotonic() + _LAST_SECONDS
+    while not _gone(child) and monotonic() < deadline:
+        sleep(_SHORT)
     with suppress(ProcessLookupError):
         os.kill(child, signal.SIGKILL)
     try:

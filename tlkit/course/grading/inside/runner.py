@@ -5,6 +5,7 @@ from typing import Any
 
 from tlkit.course.grading.inside.capture import Capture
 from tlkit.course.grading.inside.confine import confine
+from tlkit.course.grading.inside.depth import bound_depth
 from tlkit.course.grading.inside.frames import Channel, silence
 
 _MEGABYTE = 1024 * 1024
@@ -14,6 +15,7 @@ def run(channel: Channel) -> None:
     """外から受け取った手順を、最後まで動かす。"""
     order = channel.receive()
     confine(order["limits"])
+    bound_depth()
     prober = Prober(channel, order["questions"], order["limits"])
     printed = Capture(int(order["limits"]["printed_bytes"]))
     cells = _cells(printed)
@@ -40,16 +42,19 @@ def _cells(printed: Capture) -> Any:
 class Prober:
     """問題の定義を用意し、答えを呼ぶ。定義は、学習者のコードより前に読み込む。"""
 
-    def __init__(self, channel: Channel, questions: dict[str, dict[str, list[str]]], limits: dict[str, Any]) -> None:
+    def __init__(self, channel: Channel, questions: dict[str, dict[str, Any]], limits: dict[str, Any]) -> None:
         self._channel = channel
         self._answers = {name: tuple(item["answers"]) for name, item in questions.items()}
         self._questions: dict[str, Any] = {}
         if questions:  # 問題のない手順（自己診断）では、torch を読み込まない
             from tlkit.course.checks import registry
+            from tlkit.course.grading.inside.no_gpu import always_say_there_is_none
             from tlkit.course.grading.inside.probe import Bounds, probe
 
             self._call = probe
-            self._bounds = Bounds(float(limits["probe_seconds"]), int(limits["memory_mb"]) * _MEGABYTE)
+            most = int(limits["memory_mb"]) * _MEGABYTE
+            self._bounds = {name: Bounds(float(item["seconds"]), most) for name, item in questions.items()}
+            always_say_there_is_none()
             self._questions = {name: registry.question(name) for name in questions}
 
     def probe(self, name: str, namespace: dict[str, Any]) -> None:
@@ -61,4 +66,4 @@ class Prober:
         except KeyError:
             self._channel.send({"event": "claim", "question": name, "claim": None, "reason": "missing"})
             return
-        self._channel.send(self._call(self._channel, self._questions[name], answers, self._bounds))
+        self._channel.send(self._call(self._channel, self._questions[name], answers, self._bounds[name]))
