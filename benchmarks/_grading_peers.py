@@ -23,9 +23,12 @@ Points = dict[str, dict[str, int]]
 
 
 def without_follow_ups(document: dict[str, Any]) -> dict[str, Any]:
-    """合格後のセル（`if ready(…):`）を除いたもの。tlkit は、採点でここを動かさない。"""
-    kept = [cell for cell in document["cells"] if not "".join(cell["source"]).lstrip().startswith("if ready(")]
-    return document | {"cells": kept}
+    """合格後のセル（`if ready(…):` のあるセル）を除いたもの。tlkit は、採点でここを動かさない。"""
+    from tlkit.course.grading import assignment
+
+    gone = {cell.id for cell in assignment.load(SLUG).cells if cell.role == "follow-up"}
+    assert gone <= {cell["id"] for cell in document["cells"]}, "合格後のセルが見つかりません。"
+    return document | {"cells": [cell for cell in document["cells"] if cell["id"] not in gone]}
 
 
 def by_nbclient(pupils: Sequence[Pupil], jobs: int, *, whole: bool) -> dict[str, Any]:

@@ -19,7 +19,7 @@ OURS, TORCHDISTILL, AUTOGRAD = "tlkit", "torchdistill", "自動微分に任せ�
 SIZES = [(256, 1000), (1024, 1000), (64, 10)]
 LARGEST = (4096, 1000)
 TEMPERATURE, ALPHA = 4.0, 0.7
-SHORT = 2_000_000  # 1 回の要素の数をこれくらいにそろえる（短い測定は、時計の揺れに埋もれる）
+SHORT = 1_000_000  # 1 回の要素の数をこれくらいにそろえる（短い測定は、時計の揺れに埋もれる）
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 

@@ -8,7 +8,7 @@ from class_kit import real_class
 from durable_kit import Deaths, Job, kill_until_finished
 
 pytestmark = pytest.mark.linux
-PUPILS, KILLS, SMALL = 12, 6, 4
+PUPILS, KILLS, SMALL = 12, 6, 3
 KINDS = ("right", "wrong", "wrong", "partial", "broken", "right")  # 少ない人数でも、全部の種類が入る
 
 
@@ -44,7 +44,7 @@ def test_killing_the_grader_at_random_moments_loses_and_doubles_nothing(school, 
     while len(deaths.seconds) < KILLS:  # 速い機械では一度で届かないので、新しい記録でくり返す
         rounds += 1
         job = Job(folder, tmp_path / str(rounds) / "grades.sqlite", tmp_path / "temp")
-        kill_until_finished(job, seconds / 2, random.Random(), deaths)
+        kill_until_finished(job, 0.7 * seconds, random.Random(), deaths)
         assert job.reports(tmp_path / f"report-{rounds}") == expected
         counted = job.tables()
         assert (counted.grades, counted.students, counted.endings) == calm_counts

@@ -4,11 +4,13 @@
 """
 
 import ast
+import dataclasses
 import html
 from pathlib import Path
 
 import pytest
 from fixtures import ALL, HARMLESS, inline
+from fixtures.base import FULL, SECOND_ONLY
 from fixtures.batch import PATIENT, Class, check, check_batch
 from fixtures.index import ELSEWHERE, INDEX
 
@@ -33,6 +35,17 @@ def test_nothing_but_the_rows_themselves_changes(harmless):
 
 def test_grading_again_gives_the_same_rows(harmless):
     assert harmless.grade(again=True) == harmless.rows
+
+
+@pytest.mark.parametrize(
+    ("policy", "state", "points"),
+    [("last", "graded", SECOND_ONLY), ("best", "graded", FULL), ("human", "needs_human", {})],
+)
+def test_a_worse_resubmission_is_counted_as_the_policy_says(policy, state, points, tmp_path):
+    (one,) = (one for one in HARMLESS if one.number == 46)
+    made = Class(tmp_path / "class", (one,), inline.run, PATIENT, policy=policy)
+    check(dataclasses.replace(one, state=state, points=points, says=""), made.by_student[one.student])
+    check_batch(made)
 
 
 def test_html_pages_have_no_markup_of_students(harmless):

@@ -78,7 +78,9 @@ def test_honest_classmates_have_the_rows_of_a_quiet_class(graded, tmp_path):
 
 def test_grading_again_runs_nothing_and_gives_the_same_rows(graded, monkeypatch):
     for batch in graded("warmed").batches:
-        monkeypatch.setattr(batch, "setting", dataclasses.replace(batch.setting, run=None))  # 記録があるので、動かさない
+        monkeypatch.setattr(
+            batch, "setting", dataclasses.replace(batch.setting, run=None)
+        )  # 記録があるので、動かさない
         assert batch.grade() == batch.rows
 
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import csv
-import functools
 import io
 import json
 import re
@@ -20,7 +19,6 @@ from tlkit.course.grading import commands, escapes
 from tlkit.course.grading.available import Availability
 from tlkit.course.grading.drivers import Driver
 from tlkit.course.grading.executors import Pool
-from tlkit.course.grading.pipeline import Setting
 from tlkit.course.grading.progress import Progress
 from tlkit.course.grading.screen import ProgressLine, duration, progress_text
 
@@ -35,7 +33,7 @@ def tlkit(tmp_path, monkeypatch, capsys):
     """命令を動かし、（終了コード, 出力, 誤り）を返す。"""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(commands.assignment, "load", lambda slug, root=None: ASSIGNMENT)
-    monkeypatch.setattr(commands, "Setting", functools.partial(Setting, run=inline))
+    monkeypatch.setattr(commands.tasks, "caged", inline)
     monkeypatch.setattr(commands.available, "require", lambda: None)
     monkeypatch.setattr(commands.calibration, "find", lambda slug: b"")
 
@@ -136,7 +134,7 @@ class TestRun:
         def broken(task):
             raise OSError("檻の故障")
 
-        monkeypatch.setattr(commands, "Setting", functools.partial(Setting, run=broken))
+        monkeypatch.setattr(commands.tasks, "caged", broken)
         code, out, _ = graded()
         assert code == 1
         assert "採点側の故障 2" in out
@@ -175,8 +173,7 @@ class TestRun:
     def test_a_second_run_uses_the_results_and_regrade_does_not(self, graded, tlkit, monkeypatch):
         graded()
         called = []
-        counted = functools.partial(Setting, run=lambda task: called.append(task) or inline(task))
-        monkeypatch.setattr(commands, "Setting", counted)
+        monkeypatch.setattr(commands.tasks, "caged", lambda task: called.append(task) or inline(task))
         words = ("in", "--exercise", SLUG, "--roster", "roster.csv")
         code, _, err = tlkit("grade", *words)
         assert (code, called) == (0, [])
@@ -187,8 +184,7 @@ class TestRun:
     def test_regrade_of_one_student_leaves_the_class_alone(self, graded, tlkit, monkeypatch):
         graded(CLASS | {"s4": (DOUBLE, f"HANG = True\n{ADD}"), "s5": (TRIPLE, ADD)})
         called = []
-        counted = functools.partial(Setting, run=lambda task: called.append(task) or inline(task))
-        monkeypatch.setattr(commands, "Setting", counted)
+        monkeypatch.setattr(commands.tasks, "caged", lambda task: called.append(task) or inline(task))
         words = ("regrade", "in", "--exercise", SLUG, "--roster", "roster.csv")
         assert tlkit("grade", *words, "--student", "s4")[0] == 3
         assert len(called) == 2 and all("HANG" in repr(task.program) for task in called)  # 二度目は、一つだけで動かす
@@ -229,7 +225,7 @@ class TestRun:
 
         here = SimpleNamespace(submit=lambda run, task: run(task))
         monkeypatch.setattr(commands, "_pool", lambda order: contextlib.nullcontext(Pool(here, 1)))
-        monkeypatch.setattr(commands, "Setting", functools.partial(Setting, run=stop))
+        monkeypatch.setattr(commands.tasks, "caged", stop)
         code, out, err = graded()
         assert (code, out) == (130, "")
         assert "残り 2 人" in err and "同じ命令をもう一度実行すると、続きから採点します" in err

@@ -55,7 +55,7 @@ FAILING = {
     "null": "SyntaxError",
     "base": "BaseException: 底",
     "interrupt": "KeyboardInterrupt",
-    "broken_error": "SystemExit",
+    "broken_error": "Bad: <exception str() failed>",
     "address": "ValueError: <object object at 0x…>",
 }
 
@@ -112,7 +112,7 @@ def test_a_segfault_names_its_signal():
 
 def test_deep_recursion_is_contained():
     outcome = run_cells("import sys\nsys.setrecursionlimit(10**9)\ndef f(): return f()\nf()")
-    assert outcome.limit in ("crash", "memory") or outcome.errors["c0"].startswith(("RecursionError", "MemoryError"))
+    assert outcome.limit is None and outcome.errors["c0"].startswith("RecursionError")
 
 
 def test_capture_keeps_the_head_and_counts_the_rest():

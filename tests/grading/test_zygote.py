@@ -13,12 +13,14 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 from cage_kit import SEEDS, SMALL, make_tree, run_answers, warmed
 
 from tlkit.course.grading import assignment, cage, escapes, preload, tasks
 from tlkit.course.grading.available import package
 from tlkit.course.grading.drivers import BUBBLEWRAP, Driver
+from tlkit.course.grading.inside import huge_pages
 from tlkit.course.grading.model import Limits, Step
 from tlkit.course.grading.world import children
 from tlkit.course.grading.zygote import Zygote, ZygoteError
@@ -27,7 +29,7 @@ pytestmark = pytest.mark.linux
 
 # 檻の中から見えることを、思いつくかぎり集める
 FACTS = r"""
-import json, os, resource, socket, sys
+import json, os, resource, socket, sys, time
 def status():
     kept = ("Uid", "Gid", "Groups", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp",
             "SigBlk", "SigIgn", "Umask", "Threads")
@@ -36,6 +38,11 @@ def status():
 def mounts():
     lines = [line.split(" - ") for line in open("/proc/self/mountinfo")]
     return sorted([left.split()[4:6], right.split()[0], right.split()[2]] for left, right in lines)
+def expendable():
+    for _ in range(500):  # 外の見張りが、始まりの知らせを聞いてから書く
+        if open("/proc/self/oom_score_adj").read() == "1000\n":
+            return True
+        time.sleep(0.01)
 def tries():
     found = []
     for attempt in (lambda: os.kill(1, 9), lambda: os.kill(-1, 0), lambda: open("/proc/1/mem", "rb+").write(b"x"),
@@ -50,7 +57,7 @@ facts = {
     "status": status(), "mounts": mounts(), "env": dict(os.environ), "argv": sys.argv, "path": sys.path,
     "cwd": os.getcwd(), "nice": os.nice(0), "ppid": os.getppid(), "host": socket.gethostname(),
     "limits": {name: resource.getrlimit(getattr(resource, name)) for name in dir(resource) if "RLIMIT" in name},
-    "pipes": sorted(os.listdir("/proc/self/fd")), "oom": open("/proc/self/oom_score_adj").read(),
+    "pipes": sorted(os.listdir("/proc/self/fd")), "oom": expendable(),
     "processes": len([name for name in os.listdir("/proc") if name.isdecimal()]),
     "leader": [os.getsid(0) == os.getpid(), os.getpgid(0) == os.getpid()],
     "owner": [os.stat("/proc/self/" + name).st_uid for name in ("fd", "mem", "maps")],
@@ -117,9 +124,7 @@ def test_copies_do_not_share_random_numbers(tree, zygote):
 def test_nothing_is_left_of_the_copy_before(tree, zygote):
     first = "import sys, torch, pathlib\ntorch.left = sys.left = 1\npathlib.Path('left').write_text('x')\n"
     run_answers(tree, {"99-1": first + "def double1(x): return x"}, zygote=zygote)
-    second = (
-        "import sys, torch, os\nfound = hasattr(torch, 'left') or hasattr(sys, 'left') or os.path.exists('left')"
-    )
+    second = "import sys, torch, os\nfound = hasattr(torch, 'left') or hasattr(sys, 'left') or os.path.exists('left')"
     outcome = run_answers(tree, {"99-1": f"{second}\ndef double1(x): return found"}, zygote=zygote)
     assert outcome.claims["99-1"].data == {"value": False}
 
@@ -241,6 +246,15 @@ def test_both_ways_give_the_same_outcome_of_a_real_exercise(clean):
     plain = {"seconds": 0, "peak_mb": 0, "cell_seconds": {}, "probe_seconds": {}}
     found = [dataclasses.replace(way(TASK), **plain) for way in (tasks.caged, tasks.fresh)]
     assert found[0] == found[1]
+
+
+def test_huge_pages_keep_what_is_written():
+    size = 2 * 1024 * 1024
+    data = np.arange(4 * size // 8)
+    places = list(huge_pages._anonymous())
+    assert places and all(start < end and start % size == end % size == 0 for start, end in places)
+    huge_pages.collapse()
+    assert np.array_equal(data, np.arange(4 * size // 8))
 
 
 def test_modules_of_the_release_are_loaded_before():

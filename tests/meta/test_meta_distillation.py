@@ -169,6 +169,35 @@ class TestPrototypeTeacher:
         wanted = prototypical_logits(z, prototypes(z, y))
         torch.testing.assert_close(teacher.eval().task_logits(x, y), wanted)
 
+    def test_the_scale_keeps_the_teacher_from_being_sure(self) -> None:
+        """離れた埋め込みで s = 1 だと、教師モデルの勾配は消える。縮めれば残る。"""
+
+        def gradient(scale: float | Tensor) -> float:
+            teacher = PrototypeTeacher(nn.Sequential(conv_net(seed=1), Times(100.0)), scale)
+            made = MetaDistillation(teacher, conv_net(seed=2), **SETTINGS)
+            return sum(float(g.norm()) for g in torch.autograd.grad(made(*image_episode()), list(teacher.parameters())))
+
+        class Times(nn.Module):
+            def __init__(self, factor: float) -> None:
+                super().__init__()
+                self.factor = factor
+
+            def forward(self, x: Tensor) -> Tensor:
+                return self.factor * x
+
+        assert gradient(1.0) < 1e-12 < 1e-3 < gradient(1e-4)
+        with pytest.raises(ValueError, match="scale に 0"):
+            PrototypeTeacher(conv_net(), 0.0)
+
+    def test_a_learned_scale_gets_its_gradient(self) -> None:
+        scale = nn.Parameter(torch.tensor(0.5, dtype=F64))
+        made, e = (
+            MetaDistillation(PrototypeTeacher(conv_net(seed=1), scale), conv_net(seed=2), **SETTINGS),
+            image_episode(),
+        )
+        slope, difference = central_difference(lambda: made(*e), [scale])
+        assert slope == pytest.approx(difference, rel=1e-6) and abs(slope) > 1e-6
+
     def test_renaming_the_classes_renames_the_answer(self) -> None:
         """入力だけを見る教師モデルでは、こうならない。"""
         teacher, (x, y, _, _) = PrototypeTeacher(conv_net()), image_episode()

@@ -156,13 +156,16 @@ def _decode(data: bytes, name: str) -> str:
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
-        if error.reason == "unexpected end of data":  # UTF-8 の文字の途中で終わっている
-            reason = f"ファイルが途中で切れています（{len(data)} バイト目で終わり）。元のファイルを、もう一度提出してください。"
-            raise IntakeError("encoding", name, reason) from None
-        raise _wrong_encoding(data, name, error.start) from None
+        raise _wrong_encoding(data, name, error) from None
 
 
-def _wrong_encoding(data: bytes, name: str, position: int) -> IntakeError:
+def _wrong_encoding(data: bytes, name: str, error: UnicodeDecodeError) -> IntakeError:
+    if error.reason == "unexpected end of data":  # UTF-8 の文字の途中で終わっている
+        reason = (
+            f"ファイルが途中で切れています（{len(data)} バイト目で終わり）。元のファイルを、もう一度提出してください。"
+        )
+        return IntakeError("encoding", name, reason)
+    position = error.start
     if data.lstrip()[:1] in (b"{", b"["):
         for codec, label in (("cp932", "Shift_JIS"), ("euc_jp", "EUC-JP")):
             try:

@@ -80,5 +80,5 @@ def gradient_cosine(first: Sequence[Tensor], second: Sequence[Tensor]) -> float:
     Returns:
         −1 から 1。どちらかが 0 なら 0。
     """
-    a, b = (torch.cat([part.flatten() for part in gradients]) for gradients in (first, second))
+    a, b = (torch.cat([part.detach().flatten() for part in gradients]) for gradients in (first, second))
     return float(F.cosine_similarity(a, b, dim=0))

@@ -102,9 +102,7 @@ def _plain_state(state: Any) -> dict[str, Tensor]:
         )
     size = sum(value.numel() * value.element_size() for _, value in items)
     if size > MAX_BYTES - _SPARE:
-        raise WeightsError(
-            "weights-size", f"重みが大きすぎます（{size} バイト。上限は {MAX_BYTES - _SPARE} バイト）。"
-        )
+        raise WeightsError("weights-size", f"重みが大きすぎます（{size} バイト。上限は {MAX_BYTES - _SPARE} バイト）。")
     return {name: value.detach().to("cpu").clone(memory_format=torch.contiguous_format) for name, value in items}
 
 

@@ -238,8 +238,7 @@ def selftest() -> int:
 @app.command(rich_help_panel=_PANEL)
 def sample(
     folder: Annotated[
-        Path,
-        typer.Argument(metavar="DIR", help="作る場所。まだない名前か、空のフォルダ。", rich_help_panel=_ARGUMENTS),
+        Path, typer.Argument(metavar="DIR", help="作る場所。ない名前か、空のフォルダ。", rich_help_panel=_ARGUMENTS)
     ],
 ) -> int:
     """採点を試すための、12 人分の提出と名簿を作ります。正しいもの、壊れたもの、悪意のあるものが入ります。

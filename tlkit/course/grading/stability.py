@@ -57,7 +57,8 @@ def runs_of(question: str, outcomes: Sequence[Outcome]) -> list[Outcome]:
 
 def differ(question: str, outcomes: Sequence[Outcome]) -> bool:
     """その問題の記録が、回によって違うか。印字や例外の文の違いは数えない。"""
-    return len({_fingerprint(one, question) for one in runs_of(question, outcomes)}) > 1
+    runs = runs_of(question, outcomes)
+    return len(runs) > 1 and len({_fingerprint(one, question) for one in runs}) > 1
 
 
 def _fingerprint(outcome: Outcome, question: str) -> str:

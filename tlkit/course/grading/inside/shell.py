@@ -25,6 +25,10 @@ class CagedShell(InteractiveShell):
     def showsyntaxerror(self, *_args: Any, **_options: Any) -> None:
         """同上。"""
 
+    def _format_exception_for_storage(self, *_args: Any, **_options: Any) -> dict[str, Any]:
+        """履歴に残す長い文は作らない。深い再帰の誤りでは、何十秒もかかる。"""
+        return {}
+
     def enable_gui(self, gui: Any = None) -> None:
         """画面はない。"""
 

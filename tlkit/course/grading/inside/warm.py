@@ -12,9 +12,14 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from tlkit.course.grading.inside.huge_pages import collapse
+
 
 def warm_up(questions: Iterable[str], modules: Iterable[str]) -> None:
     """問題の定義と、演習のノートブックが読み込むモジュールを読み込み、計算を一歩動かす。
+
+    torch の最適化器は、初めて使うときに数百 MB を読み込む。その分だけ写しを作るのも遅くなるので、
+    訓練をしそうな演習（`torch.optim` か `tlkit.training` を読み込むもの）でだけ、先に使っておく。
 
     Args:
         questions: 問題の id。
@@ -26,14 +31,16 @@ def warm_up(questions: Iterable[str], modules: Iterable[str]) -> None:
     settings = dict(os.environ)
     for name in questions:
         registry.question(name)
-    for module in modules:
+    wanted = list(modules)
+    for module in wanted:
         with suppress(Exception):
             importlib.import_module(module)
-    _take_a_step()
+    _take_a_step(trains="torch.optim" in wanted or "tlkit.training" in sys.modules)
     os.environ.clear()
     os.environ.update(settings)  # 読み込んだモジュールが足した環境変数を消す
     gc.collect()
     gc.freeze()  # 写しの中でごみ集めが動いても、ここまでのものに触れない。触れると、記憶の全部が写される
+    collapse()
 
 
 def freshen() -> None:
@@ -46,13 +53,13 @@ def freshen() -> None:
     sys.argv = [str(Path(__file__).with_name("__main__.py"))]
 
 
-def _take_a_step() -> None:
+def _take_a_step(*, trains: bool) -> None:
     import torch
 
     with torch.random.fork_rng(devices=[]):
-        model = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.Flatten(), torch.nn.LazyLinear(2))
-        optimizers = [kind(list(model.parameters())[:2], lr=0.1) for kind in (torch.optim.SGD, torch.optim.Adam)]
+        model = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.Flatten(), torch.nn.Linear(72, 2))
         loss = torch.nn.functional.cross_entropy(model(torch.zeros(2, 1, 8, 8)), torch.zeros(2, dtype=torch.long))
         loss.backward()  # type: ignore[no-untyped-call]
-        for optimizer in optimizers:
-            optimizer.step()
+        if trains:
+            for kind in (torch.optim.SGD, torch.optim.Adam):
+                kind(list(model.parameters()), lr=0.1).step()
