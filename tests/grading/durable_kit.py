@@ -4,6 +4,7 @@
 """
 
 import ctypes
+import math
 import os
 import random
 import sqlite3
@@ -157,26 +158,36 @@ class Deaths:
     peak: int = 0
 
 
+def begun(job: Job) -> int:
+    """始めた採点の数。記録がまだできていなければ 0。"""
+    return _rows(job, "attempts")
+
+
 def decided(job: Job) -> int:
     """終わった採点の数。記録がまだできていなければ 0。"""
+    return _rows(job, "endings")
+
+
+def _rows(job: Job, table: str) -> int:
     if job.store.exists():
         with suppress(sqlite3.Error), closing(sqlite3.connect(job.store)) as connection:
-            return int(connection.execute("SELECT count(*) FROM endings").fetchone()[0])
+            return int(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
     return 0
 
 
-def kill_until_finished(job: Job, window: float, rng: random.Random, deaths: Deaths) -> None:
-    """でたらめな時刻（0 から window 秒まで一様）に採点者を SIGKILL し、終わるまで始め直す。
+def kill_until_finished(job: Job, window: float, rng: random.Random, deaths: Deaths, enough: float = math.inf) -> None:
+    """でたらめな時刻（0 から window 秒まで一様）に採点者を SIGKILL し、終わるまで始め直す。enough 回殺したら、もう殺さない。
 
     殺すたびに、決まった結果が減りも変わりもしないこと、記録が壊れないこと、檻が一つも残らないことを確かめる。
     """
     known: dict[str, str] = {}
     with adopting() as orphans:
-        while not _die_sometime(job, rng.uniform(0.0, window), orphans, deaths):
+        while len(deaths.seconds) < enough and not _die_sometime(job, rng.uniform(0.0, window), orphans, deaths):
             now = job.results()
             assert known.items() <= now.items()
             window = window if len(now) > len(known) else window * 1.1  # 遅い機械でも、いつかは進む
             known = now
+        job.finish()
         assert orphans() == []
     assert known.items() <= job.results().items()
 

@@ -17,6 +17,7 @@ from tlkit.course.grading import cage, container, container_image, container_pro
 from tlkit.course.grading.available import package
 from tlkit.course.grading.container import Engine
 from tlkit.course.grading.container_process import ContainerProcess
+from tlkit.course.grading.interpreter import Python, this_python
 from tlkit.course.grading.model import Limits, Pace
 
 pytestmark = pytest.mark.linux
@@ -95,7 +96,7 @@ class TestCommand:
         monkeypatch.setenv("TLKIT_SECRET_KEY", "hush-hush-4711")
         monkeypatch.setenv("HTTPS_PROXY", "http://name:hush-hush-4711@proxy")
         given = dict(value.split("=", 1) for value in _after(_options(engine), "--env"))
-        assert given == cage.environment(cage.this_python())
+        assert given == cage.environment(this_python())
         assert "hush-hush-4711" not in " ".join(_command(engine))
 
     def test_the_first_process_lives_a_little_longer_than_the_allowed_time(self, engine):
@@ -104,19 +105,19 @@ class TestCommand:
             command = _command(engine, limits)
             after = command[command.index(FIRST.read_text(encoding="utf-8")) + 1 :]
             assert seconds + 200 <= float(after[0]) <= seconds + 600
-            assert after[1].split(",") == list(cage.environment(cage.this_python()))
+            assert after[1].split(",") == list(cage.environment(this_python()))
             assert after[2:] == [cage.WORK, sys.executable, "-s", "-P", "-c", "pass"]
 
     def test_a_comma_in_a_folder_name_is_refused(self, engine, tmp_path, monkeypatch):
         odd = tmp_path / "a,readonly=false"
         odd.mkdir()
-        monkeypatch.setattr(cage, "this_python", lambda: cage.Python("/usr/bin/python3", (str(odd),)))
+        monkeypatch.setattr(container, "this_python", lambda: Python("/usr/bin/python3", (str(odd),)))
         with pytest.raises(CourseError, match="場所の名前"):
             _command(engine)
 
     def test_a_folder_that_others_cannot_read_is_refused_with_a_remedy(self, engine, tmp_path, monkeypatch):
         tmp_path.chmod(0o700)
-        monkeypatch.setattr(cage, "this_python", lambda: cage.Python("/usr/bin/python3", (str(tmp_path),)))
+        monkeypatch.setattr(container, "this_python", lambda: Python("/usr/bin/python3", (str(tmp_path),)))
         with pytest.raises(CourseError, match=r"chmod -R o\+rX"):
             _command(engine)
 

@@ -2,10 +2,11 @@
 
 import json
 import random
+import time
 
 import pytest
-from class_kit import real_class
-from durable_kit import Deaths, Job, kill_until_finished
+from class_kit import notebook, real_class
+from durable_kit import Deaths, Job, adopting, begun, kill_until_finished, wait_until_gone
 
 pytestmark = pytest.mark.linux
 PUPILS, KILLS, SMALL = 12, 6, 3
@@ -44,7 +45,7 @@ def test_killing_the_grader_at_random_moments_loses_and_doubles_nothing(school, 
     while len(deaths.seconds) < KILLS:  # 速い機械では一度で届かないので、新しい記録でくり返す
         rounds += 1
         job = Job(folder, tmp_path / str(rounds) / "grades.sqlite", tmp_path / "temp")
-        kill_until_finished(job, 0.7 * seconds, random.Random(), deaths)
+        kill_until_finished(job, seconds, random.Random(), deaths, KILLS)
         assert job.reports(tmp_path / f"report-{rounds}") == expected
         counted = job.tables()
         assert (counted.grades, counted.students, counted.endings) == calm_counts
@@ -62,3 +63,20 @@ def test_regrading_with_any_number_of_jobs_gives_identical_bytes(tmp_path):
     assert {"01_basics.json", "01_basics.csv", "01_basics.html"} < set(seen[0])
     counted = job.tables()
     assert counted.attempts == counted.endings == 3 * counted.grades  # 三回とも、本当に動かした
+
+
+def test_a_cage_that_would_sleep_for_ever_dies_with_the_killed_grader(tmp_path):
+    """自分からは終わらない檻も、採点者を殺せば、上限（30 秒）を待たずに消える。"""
+    real_class(tmp_path, 1)
+    asleep = notebook({"ex-01-1-answer": "import time\n\ntime.sleep(1e6)"})
+    (tmp_path / "submissions" / "s001.ipynb").write_bytes(asleep)
+    job = Job(tmp_path, tmp_path / "grades.sqlite", tmp_path / "temp", ("--jobs", "1", "--no-solution"))
+    with adopting() as orphans:
+        child = job.start()
+        while not begun(job):
+            assert child.poll() is None, job.screen
+            time.sleep(0.1)
+        time.sleep(3.0)
+        child.kill()
+        child.wait()
+        assert wait_until_gone(orphans, 20.0) < 20.0

@@ -143,6 +143,13 @@ def test_a_running_cage_stops_when_the_sign_is_given():
         futures[0].result(ENOUGH)
 
 
+@pytest.fixture(autouse=True)
+def sign():
+    """ほかの検査に、止める合図を残さない。"""
+    yield
+    interrupt.begin()
+
+
 def test_the_sign_is_taken_down_for_the_next_grading():
     interrupt.stop()
     with pytest.raises(CourseError):

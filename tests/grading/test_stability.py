@@ -180,6 +180,19 @@ def test_words_of_chance(source, want):
     assert mentions_random(program, "01-2", ASSIGNMENT)
 
 
+@pytest.mark.parametrize(
+    ("answer", "want"),
+    [("def f(x): return x", False), ("def f(x): return shake(x)", True), ("def f(x): return again(x)", True)],
+)
+def test_another_answer_counts_only_when_it_is_used(answer, want):
+    program = (
+        Step("a", "import random\ndef shake(x): return x + random.random()", "01-1"),
+        Step("b", "def again(x): return shake(x)", "01-2"),
+        Step("c", answer, "01-3"),
+    )
+    assert mentions_random(program, "01-3", ASSIGNMENT) is want
+
+
 def test_cells_of_the_release_do_not_count_as_words_of_chance():
     (setup, *_) = [cell for cell in ASSIGNMENT.cells if cell.role == "setup"]
     program = (Step("s", setup.source), Step("a", DOUBLE, "01-1"))

@@ -3,7 +3,7 @@
 不合格の答えのうち、乱数らしい印のあるものだけを、同じ隠した入力で、新しい檻を使ってもう一度動かす。印は次の三つである。
 
 1. 採点用の入力では不合格なのに、公開された種では合格した（または、公開された種でだけ答えがそろった）。
-2. 学習者のコードに、乱数、時刻、並行処理を使う語がある。
+2. 答えが頼りうる学習者のコードに、乱数、時刻、並行処理を使う語がある。
 3. 二度目の記録が、一度目と違った。このときだけ三度目を動かす。
 
 合否が分かれれば、点数を付けずに人に回す。二度目が一度目と同じなら、そこで止める。誤りの多くは同じ結果になるので、費用は小さい。
@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from tlkit.course.checks.harness import Claim, to_json
 from tlkit.course.grading.assignment import Assignment
 from tlkit.course.grading.model import Outcome, Step
+from tlkit.course.grading.snippets import facts
 
 RUNS = 3  # 隠した入力で動かす回数の上限
 _RANDOM = re.compile(
@@ -40,14 +41,24 @@ def luck(number: int) -> Step:
 
 
 def mentions_random(program: Sequence[Step], question: str, assignment: Assignment) -> bool:
-    """その問題の答えまでの、学習者が書いたセルに、乱数などを使う語があるか。"""
+    """その問題の答えまでの、答えが頼りうるセル（学習者が書いたもの）に、乱数などを使う語があるか。"""
     released = {cell.source for cell in assignment.cells}
-    for step in program:
-        if step.source not in released and _RANDOM.search(step.source):
-            return True
-        if step.question == question:
-            return False
-    return False
+    cells = _relied_on(program, question)
+    return any(step.source not in released and _RANDOM.search(step.source) for step in cells)
+
+
+def _relied_on(program: Sequence[Step], question: str) -> list[Step]:
+    """その問題の答えまでのセルから、ほかの問題の答えで、作った名前を使っていないものを除く。"""
+    places = [place for place, step in enumerate(program) if step.question == question]
+    before = list(program[: max(places) + 1] if places else program)
+    others = [step for step in before if step.question not in (None, question) and facts(step.source).parses]
+    used = [step for step in before if step not in others]
+    read = {name for step in used for name in facts(step.source).reads}
+    while found := [step for step in others if facts(step.source).names & read]:
+        used += found
+        others = [step for step in others if step not in found]
+        read |= {name for step in found for name in facts(step.source).reads}
+    return used
 
 
 def runs_of(question: str, outcomes: Sequence[Outcome]) -> list[Outcome]:

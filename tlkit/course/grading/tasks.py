@@ -6,15 +6,13 @@
 
 import atexit
 import logging
-import shutil
-import tempfile
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from tlkit.course.checks import registry
-from tlkit.course.grading import assignment, available, inside_tree, preload, supervise
+from tlkit.course.grading import assignment, available, inside_tree, preload, scratch, supervise
 from tlkit.course.grading.drivers import BUBBLEWRAP
 from tlkit.course.grading.model import Limits, Outcome, Step
 from tlkit.course.grading.process import Cage
@@ -130,7 +128,5 @@ def _tree(slug: str) -> Path:
     """檻に見せる tlkit の写し。プロセスごとに一度だけ作る。"""
     with _PREPARING:
         if slug not in _TREES:
-            folder = Path(tempfile.mkdtemp(prefix="tlkit-grade-"))
-            atexit.register(shutil.rmtree, folder, ignore_errors=True)
-            _TREES[slug] = inside_tree.prepare(assignment.load(slug), folder)
+            _TREES[slug] = inside_tree.prepare(assignment.load(slug), scratch.make())
         return _TREES[slug]

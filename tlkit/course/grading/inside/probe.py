@@ -7,7 +7,6 @@
 import os
 import select
 import signal
-import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic, sleep
@@ -89,10 +88,10 @@ def _room(limit: int) -> int:
     """子があと使ってよい記憶 [バイト]。外の見張りより先に、いつも MemoryError になるようにする。
 
     fork の後は、触れたページの写しができて、番地を増やさずに記憶が増える。その分は、はじめから引いておく。
-    子は親のページを分け合っているので、自分のほかの RSS の和を、いま使っている量とみなす（共有を割り勘で数えるのは遅い）。
+    ファイルを写した分は数えない。ほかのプロセスと分け合うもので、檻の始め方によっても変わるためである。
     """
-    used = processes.memory(processes.everyone() - {os.getpid()}, sys.maxsize) or 0
-    return limit * 9 // 10 - used - processes.unshared(os.getpid())
+    used = sum(processes.unshared(pid) for pid in processes.everyone())
+    return limit * 9 // 10 - used
 
 
 def _one_thread() -> None:
