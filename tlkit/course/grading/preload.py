@@ -10,15 +10,11 @@ _ALWAYS = ("numpy", "torch", "matplotlib.pyplot")
 
 
 def modules(assignment: Assignment) -> tuple[str, ...]:
-    """檻で動くセルに出てくるモジュール。`from a import b` の b は、モジュールのこともあるので `a.b` も入れる。
-
-    `torch.optim` のように、import せずに使う名前も、最適化器だけは拾う（温めるのに時間がかかるため）。
-    """
+    """檻で動くセルに出てくるモジュール。`from a import b` の b は、モジュールのこともあるので `a.b` も入れる。"""
     found = dict.fromkeys(_ALWAYS)
     for cell in assignment.cells:
         if cell.role in ("setup", "answer"):
             found.update(dict.fromkeys(_imported(cell.source)))
-            found.update(dict.fromkeys(("torch.optim",) if "optim" in cell.source else ()))
     return tuple(name for name in found if not any(name == one or name.startswith(f"{one}.") for one in _NEVER))
 
 

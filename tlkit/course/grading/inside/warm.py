@@ -18,8 +18,8 @@ from tlkit.course.grading.inside.huge_pages import collapse
 def warm_up(questions: Iterable[str], modules: Iterable[str]) -> None:
     """問題の定義と、演習のノートブックが読み込むモジュールを読み込み、計算を一歩動かす。
 
-    torch の最適化器は、初めて使うときに数百 MB を読み込む。その分だけ写しを作るのも遅くなるので、
-    訓練をしそうな演習（`torch.optim` か `tlkit.training` を読み込むもの）でだけ、先に使っておく。
+    torch の最適化器は、初めて使うときに 1 秒ほどかけて多くのモジュールを読み込む。
+    配布版が使わない演習でも、学習者の答えは使うことがあるので、いつも先に使っておく。
 
     Args:
         questions: 問題の id。
@@ -31,11 +31,10 @@ def warm_up(questions: Iterable[str], modules: Iterable[str]) -> None:
     settings = dict(os.environ)
     for name in questions:
         registry.question(name)
-    wanted = list(modules)
-    for module in wanted:
+    for module in modules:
         with suppress(Exception):
             importlib.import_module(module)
-    _take_a_step(trains="torch.optim" in wanted or "tlkit.training" in sys.modules)
+    _take_a_step()
     os.environ.clear()
     os.environ.update(settings)  # 読み込んだモジュールが足した環境変数を消す
     gc.collect()
@@ -53,13 +52,12 @@ def freshen() -> None:
     sys.argv = [str(Path(__file__).with_name("__main__.py"))]
 
 
-def _take_a_step(*, trains: bool) -> None:
+def _take_a_step() -> None:
     import torch
 
     with torch.random.fork_rng(devices=[]):
         model = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.Flatten(), torch.nn.Linear(72, 2))
         loss = torch.nn.functional.cross_entropy(model(torch.zeros(2, 1, 8, 8)), torch.zeros(2, dtype=torch.long))
         loss.backward()  # type: ignore[no-untyped-call]
-        if trains:
-            for kind in (torch.optim.SGD, torch.optim.Adam):
-                kind(list(model.parameters()), lr=0.1).step()
+        for kind in (torch.optim.SGD, torch.optim.Adam):
+            kind(list(model.parameters()), lr=0.1).step()
