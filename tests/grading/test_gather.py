@@ -332,9 +332,9 @@ def test_other_chapters_and_pristine_copies_are_set_aside(tmp_path):
         "backup/1/01_basics": submission("x"),
     }
     names |= {"exercises/01_basics": submission(), "exercises/01_basics（新版）": release_document()}
-    place(tmp_path, "s001.zip", zipped(*[(f"work/{name}.ipynb", to_bytes(one)) for name, one in names.items()]))
+    place(tmp_path, "s001.zip", zipped(*[(f"home/{name}.ipynb", to_bytes(one)) for name, one in names.items()]))
     row = ann(tmp_path, assignment=release())
-    assert row.file == "s001.zip/work/exercises/01_basics.ipynb"
+    assert row.file == "s001.zip/home/exercises/01_basics.ipynb"
     assert len(row.notes) == 3
     refused(tmp_path, "5 個")
 

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tlkit._modes import evaluating
 from tlkit.fewshot.episodes import Episode
 
 Logits = Callable[[nn.Module, Episode], Tensor]
@@ -31,16 +32,10 @@ def episode_accuracies(logits: Logits, model: nn.Module, episodes: Iterable[Epis
     Raises:
         ValueError: 課題が一つもないか、ロジットの件数がクエリと違うとき。
     """
-    modes = [(module, module.training) for module in model.modules()]
     first = next(model.parameters(), None)
     device = torch.device("cpu") if first is None else first.device
-    model.eval()
-    try:
-        with torch.inference_mode(False), torch.no_grad():
-            scores = [_score(logits, model, Episode(*(part.to(device) for part in e))) for e in episodes]
-    finally:
-        for module, training in modes:
-            module.training = training
+    with evaluating(model), torch.inference_mode(False), torch.no_grad():
+        scores = [_score(logits, model, Episode(*(part.to(device) for part in e))) for e in episodes]
     if not scores:
         raise ValueError("課題が一つもありません。エピソードの数を 1 以上にしてください。")
     return np.array(scores)

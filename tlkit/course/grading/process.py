@@ -6,9 +6,10 @@
 import json
 import os
 import subprocess
+from abc import ABC, abstractmethod
 from contextlib import suppress
 from types import TracebackType
-from typing import Protocol
+from typing import Self
 
 from tlkit.course.errors import CourseError
 from tlkit.course.grading.world import Use, World, readable
@@ -18,35 +19,50 @@ _START_SECONDS = 30.0
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}  # 中から /proc/1/environ で読めるので、秘密を渡さない
 
 
-class Cage(Protocol):
+class Cage(ABC):
     """動いている檻。with を抜けるときには、中のものがすべて止まっている。"""
 
-    def __enter__(self) -> "Cage":
-        """始まっている。"""
+    _world: World
+
+    def __enter__(self) -> Self:
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """kill と同じ。"""
+        self.kill()
 
     @property
+    @abstractmethod
     def pipes(self) -> tuple[int, int, int]:
         """標準入力、標準出力、標準エラー。"""
 
+    @abstractmethod
     def status(self, seconds: float = 5.0) -> int | None:
-        """終了の状態。合図 N で落ちていれば 128 + N。分からなければ None。"""
+        """終了の状態。合図 N で落ちていれば 128 + N。まだ動いているか、分からなければ None。"""
+
+    @abstractmethod
+    def kill(self) -> None:
+        """中のものをすべて止め、止まりきるのを待つ。何度呼んでもよい。"""
+
+    def family(self) -> list[int]:
+        """中で動いているプロセスの、外から見た番号。"""
+        return self._world.family()
 
     def use(self, memory_limit: int, process_limit: int) -> Use:
         """檻の中全体で使っている量（`World.use`）。"""
+        return self._world.use(memory_limit, process_limit)
 
     def kill_children(self) -> None:
         """進行役の Python だけを残して、中のものを止める。"""
+        self._world.kill_children()
 
     def expendable(self) -> None:
         """機械の記憶が尽きたとき、ほかのものより先に止められるようにする。"""
+        self._world.expendable()
 
 
-class CagedProcess:
+class CagedProcess(Cage):
     """檻の中で始めた、新しい Python。"""
 
     def __init__(self, command: list[str]) -> None:
@@ -72,14 +88,6 @@ class CagedProcess:
             os.close(told)
         self._world = World(_first_process(info))
 
-    def __enter__(self) -> "CagedProcess":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.kill()
-
     @property
     def pipes(self) -> tuple[int, int, int]:
         """標準入力、標準出力、標準エラー。"""
@@ -100,22 +108,6 @@ class CagedProcess:
             return self._popen.wait(seconds)
         except subprocess.TimeoutExpired:
             return None
-
-    def family(self) -> list[int]:
-        """中で動いているプロセスの、外から見た番号。"""
-        return self._world.family()
-
-    def use(self, memory_limit: int, process_limit: int) -> Use:
-        """檻の中全体で使っている量（`World.use`）。"""
-        return self._world.use(memory_limit, process_limit)
-
-    def kill_children(self) -> None:
-        """進行役の Python だけを残して、中のものを止める。"""
-        self._world.kill_children()
-
-    def expendable(self) -> None:
-        """機械の記憶が尽きたとき、ほかのものより先に止められるようにする。"""
-        self._world.expendable()
 
     def kill(self) -> None:
         """中のものをすべて止め、止まりきるのを待つ。何度呼んでもよい。"""

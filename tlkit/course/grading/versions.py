@@ -15,7 +15,7 @@ from tlkit.course.grading.model import Limits
 from tlkit.course.grading.seeds import secret_id
 
 # 点数に関わらない部品。ここを直しただけで、全員を採点し直すことはない
-_APART = ("course/build/", "course/doctor/", "course/quiz/", "course/work/", "course/grading/report/")
+_APART = tuple(f"course/{name}/" for name in ("build", "doctor", "quiz", "work", "grading/report"))
 _SCREENS = tuple(f"course/grading/{name}.py" for name in ("grade_cli", "commands", "screen", "release"))
 _LOCK = "requirements.lock"
 _LIBRARIES = ("torch", "numpy", "scipy", "scikit-learn", "ipython")

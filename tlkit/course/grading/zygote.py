@@ -14,13 +14,12 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 
 from tlkit.course.grading import cage
 from tlkit.course.grading.inside.zygote import MAX_REQUEST
 from tlkit.course.grading.model import Limits
-from tlkit.course.grading.process import ENVIRONMENT
-from tlkit.course.grading.world import Use, World, readable
+from tlkit.course.grading.process import ENVIRONMENT, Cage
+from tlkit.course.grading.world import World, readable
 
 _INSIDE = ("-m", "tlkit.course.grading.inside.zygote")
 _WARM_SECONDS = 180.0
@@ -112,20 +111,12 @@ class Zygote:
         return os.read(errors.fileno(), 4000).decode("utf-8", "replace").strip()[-1500:]
 
 
-class ForkedProcess:
-    """写しの入った檻。使い方は `process.CagedProcess` と同じ。"""
+class ForkedProcess(Cage):
+    """写しの入った檻。"""
 
     def __init__(self, first: int, pipes: tuple[int, int, int, int]) -> None:
         self._pipes = pipes
         self._world = World(first)
-
-    def __enter__(self) -> "ForkedProcess":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.kill()
 
     @property
     def pipes(self) -> tuple[int, int, int]:
@@ -139,22 +130,6 @@ class ForkedProcess:
         with suppress(ValueError):
             return int(os.read(self._pipes[3], 32))
         return None
-
-    def family(self) -> list[int]:
-        """中で動いているプロセスの、外から見た番号。"""
-        return self._world.family()
-
-    def use(self, memory_limit: int, process_limit: int) -> Use:
-        """檻の中全体で使っている量（`World.use`）。"""
-        return self._world.use(memory_limit, process_limit)
-
-    def kill_children(self) -> None:
-        """進行役の Python だけを残して、中のものを止める。"""
-        self._world.kill_children()
-
-    def expendable(self) -> None:
-        """機械の記憶が尽きたとき、ほかのものより先に止められるようにする。"""
-        self._world.expendable()
 
     def kill(self) -> None:
         """中のものをすべて止め、止まりきるのを待つ。何度呼んでもよい。"""
