@@ -5,7 +5,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -143,25 +145,29 @@ def test_a_running_cage_stops_when_the_sign_is_given():
         futures[0].result(ENOUGH)
 
 
-@pytest.fixture(autouse=True)
-def sign():
-    """ほかの検査に、止める合図を残さない。"""
-    yield
-    interrupt.begin()
+def press_ctrl_c():
+    raise KeyboardInterrupt
 
 
-def test_the_sign_is_taken_down_for_the_next_grading():
-    interrupt.stop()
-    with pytest.raises(CourseError):
-        interrupt.check()
-    with threads(1):
-        interrupt.check()
+def test_the_sign_of_one_grading_is_not_seen_by_the_next():
+    def checked(then):
+        with threads(1) as pool:
+            pool.executor.submit(interrupt.check).result(ENOUGH)
+            then()
+
+    with pytest.raises(KeyboardInterrupt):
+        checked(press_ctrl_c)
+    interrupt.check()
+    checked(lambda: None)
 
 
 def test_a_cage_that_starts_after_the_sign_stops_too():
-    interrupt.stop()
-    try:
-        with pytest.raises(CourseError, match="途中で止めました"):
-            fresh(Task(SLUG, (Step("a", FOREVER),), {}, PATIENT))
-    finally:
-        interrupt.begin()
+    sign = threading.Event()
+    sign.set()
+
+    def late():
+        interrupt.obey(sign)
+        return fresh(Task(SLUG, (Step("a", FOREVER),), {}, PATIENT))
+
+    with ThreadPoolExecutor(1) as executor, pytest.raises(CourseError, match="途中で止めました"):
+        executor.submit(late).result(ENOUGH)

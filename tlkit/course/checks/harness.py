@@ -10,7 +10,7 @@ import hashlib
 import io
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -50,15 +50,18 @@ class Claim:
     printed: str = ""
 
 
+_FIELDS = tuple(item.name for item in fields(Claim))
+
+
 def to_json(claim: Claim) -> str:
     """Claim を JSON にする。"""
-    return seal(asdict(claim))
+    return seal({name: getattr(claim, name) for name in _FIELDS})  # asdict は、テンソルの写しを作るので遅い
 
 
 def from_json(text: str) -> Claim:
     """`to_json` の逆。形が違うものは断る。"""
     loaded = unseal(text)
-    if not isinstance(loaded, dict) or loaded.keys() != asdict(Claim("", "")).keys():
+    if not isinstance(loaded, dict) or loaded.keys() != set(_FIELDS):
         raise PlainError("確認の記録の形が違います。")
     return Claim(**loaded)
 
@@ -66,7 +69,24 @@ def from_json(text: str) -> Claim:
 def collect(
     question: Question, answers: tuple[Any, ...], seed: int, causes: list[BaseException] | None = None
 ) -> Claim:
-    """学習者の答えを呼び、分かったことを Claim にする。causes には元の例外が順に入る。"""
+    """学習者の答えを呼び、分かったことを Claim にする。causes には元の例外が順に入る。
+
+    JSON を往復させ、採点する側が見るものと同じにする。
+    """
+    return from_json(sealed(question, answers, seed, causes))
+
+
+def sealed(question: Question, answers: tuple[Any, ...], seed: int, causes: list[BaseException] | None = None) -> str:
+    """`collect` と同じことをして、Claim の JSON を返す。"""
+    claim = _call(question, answers, seed, causes)
+    try:
+        return to_json(claim)
+    except PlainError as refusal:
+        record = {"type": "PlainError", "message": str(refusal)}
+        return to_json(replace(claim, state="unusable", data=None, error=record))
+
+
+def _call(question: Question, answers: tuple[Any, ...], seed: int, causes: list[BaseException] | None) -> Claim:
     run = trial.Run(question.none_ok, [] if causes is None else causes)
     if any(stub.is_placeholder(answer) or stub.is_empty_class(answer) for answer in answers):
         return Claim(question.id, "untouched")
@@ -80,16 +100,7 @@ def collect(
         after = _fingerprints(inputs)
     changed = [name for name in before | after if before.get(name) != after.get(name)]
     mutated = sorted({name for name in changed if name not in question.may_mutate})
-    try:
-        return unsealed(Claim(question.id, state, data, error, borrowed, mutated, printed.text()))
-    except PlainError as refusal:
-        record = {"type": "PlainError", "message": str(refusal)}
-        return Claim(question.id, "unusable", None, record, borrowed, mutated, printed.text())
-
-
-def unsealed(claim: Claim) -> Claim:
-    """JSON を往復させ、採点する側が見るものと同じにする。"""
-    return from_json(to_json(claim))
+    return Claim(question.id, state, data, error, borrowed, mutated, printed.text())
 
 
 def decide(question: Question, claim: Claim, seed: int, causes: list[BaseException] | None = None) -> Verdict:

@@ -85,6 +85,10 @@ class _Converter:
 
     def _container(self, value: Any, kinds: tuple[type, ...], depth: int) -> Any:
         if list in kinds:
+            kind = _only_kind(value)
+            if kind is not None and depth < MAX_DEPTH:  # 一つずつ直すのと結果は同じで、ずっと速い
+                self._spend(list.__len__(value))
+                return [_number(item, kind) for item in list.__iter__(value)]
             return [self.convert(item, depth + 1) for item in list.__iter__(value)]
         if tuple in kinds:
             return [self.convert(item, depth + 1) for item in tuple.__iter__(value)]
@@ -122,6 +126,12 @@ class _Converter:
         self.items -= count
         if self.items < 0:
             raise PlainError(f"返り値が大きすぎます（要素は合わせて {MAX_ITEMS} 個まで）。")
+
+
+def _only_kind(value: list[Any]) -> type | None:
+    """int か float そのもの（派生クラスや bool を除く）だけの list なら、その型。"""
+    kinds = {*map(type, list.__iter__(value))}
+    return kinds.pop() if kinds in ({int}, {float}) else None
 
 
 def _number(value: Any, kind: type) -> float | int:
@@ -172,12 +182,18 @@ def _tokens(data: Any) -> Any:
     if isinstance(data, Blob):
         return {_BYTES: base64.b64encode(data).decode("ascii")}
     if isinstance(data, list):
-        return [_tokens(item) for item in data]
+        return data if _are_finite(data) else [_tokens(item) for item in data]
     if isinstance(data, dict):
         if taken := data.keys() & {_TOKEN, _BYTES}:
             raise PlainError(f"返り値の dict に、使えない名前 {min(taken)} があります。")
         return {key: _tokens(item) for key, item in data.items()}
     return data
+
+
+def _are_finite(data: list[Any]) -> bool:
+    """有限の数だけの list か。"""
+    kinds = {*map(type, data)}
+    return kinds <= {int, bool} or (kinds == {float} and all(map(math.isfinite, data)))
 
 
 def _pairs(pairs: Iterable[tuple[str, Any]]) -> Any:

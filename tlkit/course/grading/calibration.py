@@ -4,6 +4,7 @@
 計った時間は記録（`store.py`）に残し、次からも同じものを使う。だから、採点し直しても再開しても、上限は変わらない。
 """
 
+import importlib
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -71,11 +72,19 @@ def _measured(sample: Sample, pool: Pool) -> Pace:
         sample.limits, cell_seconds=_CELL_SECONDS, probe_seconds=_CELL_SECONDS, total_seconds=_TOTAL_SECONDS
     )
     program = (stability.luck(0), *matched.program)
-    outcome = pool.executor.submit(sample.run, Task(sample.assignment.slug, program, seeds, patient)).result()
+    running = pool.executor.submit(sample.run, Task(sample.assignment.slug, program, seeds, patient))
+    _load_references(sample.assignment)  # 檻の Python が温まるのを待つ間に済ませる
+    outcome = running.result()
     result = judging.judge(outcome, sample.assignment, seeds, limits=patient)
     if result.total != sum(question.points for question in sample.assignment.questions):
         raise _unusable(f"この機械で満点になりません（{_failed(result)}）。")
     return Pace(_rounded(outcome, "cell_seconds"), _rounded(outcome, "probe_seconds"))
+
+
+def _load_references(assignment: Assignment) -> None:
+    """判定が答えと比べる、正解のモジュールを読み込む。"""
+    for name in {name for question in assignment.questions for name in question.reference}:
+        importlib.import_module(f"tlkit.{name}")
 
 
 def _rounded(outcome: Outcome, name: str) -> tuple[tuple[str, float], ...]:

@@ -8,6 +8,7 @@
 
 import importlib
 import os
+import threading
 from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -37,9 +38,9 @@ class Pool:
 
 
 def default_jobs() -> int:
-    """この機械で同時に進める檻の数。"""
+    """この機械で同時に進める檻の数。檻の始めと終わりには待つ時間があるので、使える CPU より一つ多くする。"""
     usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
-    return max(1, len(usable))
+    return len(usable) + 1
 
 
 @contextmanager
@@ -52,14 +53,14 @@ def threads(jobs: int | None = None) -> Iterator[Pool]:
     count = default_jobs() if jobs is None else jobs
     if not 1 <= count <= MAX_JOBS:
         raise CourseError(f"`--jobs` は 1 から {MAX_JOBS} までです（渡された値: {count}）。")
-    interrupt.begin()
-    executor = ThreadPoolExecutor(count, thread_name_prefix="tlkit-grade")
+    stop = threading.Event()
+    executor = ThreadPoolExecutor(count, thread_name_prefix="tlkit-grade", initializer=interrupt.obey, initargs=(stop,))
     patient = True
     try:
         yield Pool(executor, count)
     except KeyboardInterrupt:
         patient = False  # Ctrl-C では、動いている檻をすぐ止め、終わりを待たない
-        interrupt.stop()
+        stop.set()
         raise
     finally:
         executor.shutdown(wait=patient, cancel_futures=True)

@@ -4,7 +4,7 @@
 - 教材の仕掛け（course）は、檻の中の Python が読み込むものだけを入れる。ほかの章の問題も、採点の流れも入らない。
 - 判定のモジュール（名前に judge を含むもの）は名前だけを残し、そこからしか使われないモジュールは入れない。
 
-調べ方は `inside_imports.py`、替わりの文面は `inside_stubs.py`、使うのは `tasks.py` である。
+調べ方は `inside_imports.py`、替わりの文面は `inside_stubs.py`、翻訳は `inside_marks.py`、使うのは `tasks.py` である。
 """
 
 import hashlib
@@ -12,9 +12,8 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from importlib.util import cache_from_source
 from pathlib import Path
-from py_compile import PycInvalidationMode
-from py_compile import compile as compile_file
 
 import tlkit
 from tlkit.course.checks.question import Question
@@ -22,6 +21,7 @@ from tlkit.course.errors import CourseError
 from tlkit.course.grading.assignment import Assignment
 from tlkit.course.grading.cage import TREE
 from tlkit.course.grading.inside_imports import imported, module_file, parse, reachable
+from tlkit.course.grading.inside_marks import compiled
 from tlkit.course.grading.inside_stubs import judge_stub, reference_stub
 
 _COURSE = "tlkit.course"
@@ -31,7 +31,6 @@ _INSIDE = f"{_COURSE}.grading.inside"
 _STARTS = (f"{_CHECKS}.registry", f"{_CHECKS}.failure", f"{_INSIDE}.__main__")
 _JUDGE = re.compile(rf"{re.escape(_CHECKS)}\.c\d\d\.\w*judge\w*")
 _FILE, _FOLDER = 0o644, 0o755  # 檻は root の権限を外して読む
-_UNCHECKED = PycInvalidationMode.UNCHECKED_HASH  # 写しは書き換わらない
 
 Contents = dict[str, bytes]
 
@@ -141,4 +140,6 @@ def _write(contents: Contents, folder: Path, tree: Path) -> None:
 
 def _compile(path: Path, name: str) -> None:
     """檻の中では書けないので、提出のたびに翻訳し直さずに済むよう、先に翻訳しておく。"""
-    compile_file(str(path), dfile=f"{TREE}/tlkit/{name}", doraise=True, invalidation_mode=_UNCHECKED)
+    target = Path(cache_from_source(path))
+    target.parent.mkdir(exist_ok=True)
+    target.write_bytes(compiled(path.read_bytes(), name, f"{TREE}/tlkit/{name}"))

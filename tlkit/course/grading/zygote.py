@@ -34,7 +34,7 @@ class ZygoteError(Exception):
 
 
 class Zygote:
-    """温めた Python。
+    """温めた Python。始めるとすぐ戻り、温まるのは、最初の檻を頼むときに待つ。
 
     Args:
         tree: 檻に見せる tlkit の写し（`inside_tree.prepare`）。
@@ -45,17 +45,25 @@ class Zygote:
 
     def __init__(self, tree: Path, limits: Limits, questions: Iterable[str], modules: Iterable[str]) -> None:
         self._lock = threading.Lock()
+        self._warm = False
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._popen = _STARTER.submit(_launch, cage.nursery(tree, limits, _INSIDE), theirs.fileno()).result()
         try:
             order = {"questions": list(questions), "modules": list(modules)}
-            warmed = self._ask(json.dumps(order).encode("ascii"), (), _WARM_SECONDS)
-            if warmed.get("threads") != 1:
-                raise ZygoteError(f"温めた Python のスレッドが 1 本ではありません（{warmed}）。")
+            self._tell(json.dumps(order).encode("ascii"))
         except BaseException:
             self.close()
             raise
+
+    def _wait(self) -> None:
+        """温まるのを待つ。"""
+        if self._warm:
+            return
+        warmed = self._hear(_WARM_SECONDS)
+        if warmed.get("threads") != 1:
+            raise ZygoteError(f"温めた Python のスレッドが 1 本ではありません（{warmed}）。")
+        self._warm = True
 
     def alive(self) -> bool:
         """まだ動いているか。"""
@@ -80,7 +88,9 @@ class Zygote:
         try:
             request = json.dumps({"command": cage.room(limits, ())}).encode("utf-8")
             with self._lock:
-                answer = self._ask(request, theirs, _REQUEST_SECONDS)
+                self._wait()
+                self._tell(request, theirs)
+                answer = self._hear(_REQUEST_SECONDS)
             first = answer.get("first")
             if not isinstance(first, int):
                 raise ZygoteError(f"檻を始められません: {answer.get('error')}")
@@ -91,18 +101,26 @@ class Zygote:
             _close(theirs)
         return ForkedProcess(first, ours)
 
-    def _ask(self, request: bytes, descriptors: Iterable[int], seconds: float) -> dict[str, object]:
+    def _tell(self, request: bytes, descriptors: Iterable[int] = ()) -> None:
         rights = array.array("i", descriptors)
         extra = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)] if rights else []
         try:
             self._control.sendmsg([request], extra)
-            data = self._control.recv(MAX_REQUEST) if readable(self._control.fileno(), seconds) else b""
         except OSError as error:  # もう終わっている
-            raise ZygoteError(f"温めた Python と話せません（{error.strerror}）。{self._complaint()}") from error
+            raise self._lost(error) from error
+
+    def _hear(self, seconds: float) -> dict[str, object]:
+        try:
+            data = self._control.recv(MAX_REQUEST) if readable(self._control.fileno(), seconds) else b""
+        except (OSError, ValueError) as error:  # ValueError は、口がもう閉じてあるとき
+            raise self._lost(error) from error
         if not data:
             raise ZygoteError(f"温めた Python が答えません。{self._complaint()}")
         found: dict[str, object] = json.loads(data)
         return found
+
+    def _lost(self, error: Exception) -> ZygoteError:
+        return ZygoteError(f"温めた Python と話せません（{error}）。{self._complaint()}")
 
     def _complaint(self) -> str:
         errors = self._popen.stderr

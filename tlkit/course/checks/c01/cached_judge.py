@@ -125,10 +125,11 @@ def _distance(scene: dict[str, Any], other: dict[str, Any]) -> float:
 
 def _rows(seen: Scenes, given: Spec, scenes: dict[str, Any]) -> Finding:
     """特徴の値、ラベルとの対応、並び順。"""
+    every = _features(given)
     for name, scene in seen.items():
         settings = scenes[name]
         got, labels = (torch.tensor(part["value"]) for part in scene["parts"])
-        wanted = _features(given, settings["count"])
+        wanted = every[: settings["count"]]
         distances, row = torch.cdist(got.double(), wanted.double()).min(dim=1)
         if not bool((distances < TOLERANCE).all()):
             yield (
@@ -145,10 +146,11 @@ def _rows(seen: Scenes, given: Spec, scenes: dict[str, Any]) -> Finding:
             yield "order-changed", "特徴とラベルは対応していますが、行がローダーの返した順に並んでいません。"
 
 
-def _features(given: Spec, count: int) -> torch.Tensor:
+def _features(given: Spec) -> torch.Tensor:
+    """1 枚ずつ求めた特徴。"""
     model = build(given, training=False)
     with torch.no_grad():
-        return torch.cat([model.features(image[None]) for image in given["images"][:count]])
+        return torch.cat([model.features(image[None]) for image in given["images"]])
 
 
 def _order(given: Spec, settings: dict[str, Any]) -> torch.Tensor:

@@ -33,9 +33,9 @@ def recording(name: str, source: Tensor, target: Tensor, calls: list[list[Any]])
 
     def score(source: Tensor, target: Tensor) -> Any:
         orders = [_order(source, original[0]), _order(target, original[1])]
-        swapped = all(isinstance(order, list) for order in (_order(source, original[1]), _order(target, original[0])))
-        calls.append([*orders, swapped])
         usable = all(isinstance(order, list) for order in orders)
+        crossed = [] if usable else [_order(source, original[1]), _order(target, original[0])]
+        calls.append([*orders, not usable and all(isinstance(order, list) for order in crossed)])
         return SCORES[name](source, target) if usable else 0.0  # 壊れた入力は、judge が calls から見つける
 
     return score
@@ -47,13 +47,9 @@ def _order(z: Any, original: Tensor) -> list[int] | str:
         return "kind"
     if z.shape != original.shape:
         return "shape"
-    rows = _matches(z, original)
-    if bool(rows.any(1).all()):
-        found: list[int] = rows.int().argmax(1).tolist()
+    places = z[:, 0].nan_to_num().clamp(0, len(original) - 1).long()  # 0 列目が行の番号なので、探さずに済む
+    if bool((original[places] == z).all()):
+        found: list[int] = places.tolist()
         return found
-    inside = _matches(z.sort(dim=1).values, original.sort(dim=1).values)
+    inside = (z.sort(dim=1).values[:, None] == original.sort(dim=1).values[None]).all(2)
     return "features" if bool(inside.any(1).all()) else "values"
-
-
-def _matches(z: Tensor, original: Tensor) -> Tensor:
-    return (z[:, None] == original[None]).all(2)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from time import monotonic, sleep
 from typing import Any, NoReturn
 
-from tlkit.course.checks.harness import collect, to_json
+from tlkit.course.checks.harness import sealed
 from tlkit.course.checks.question import Question
 from tlkit.course.grading.inside import processes
 from tlkit.course.grading.inside.confine import room
@@ -24,14 +24,22 @@ _LAST_SECONDS = 0.2
 _CHUNK = 1 << 16
 _SWEEPS = 20
 _FAILED = "!"  # 記録の代わりに送る、例外の名前の目印
+_STARTED = 300 * 1024 * 1024  # 新しい Python が問題の定義を読み込んだときの、ファイルに写っていない記憶
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """一つの問題に許す時間 [秒] と、檻の中の記憶の和 [バイト]。記憶の和そのものは、檻の外が見張る。"""
+    """一つの問題に許す量。記憶の和そのものは、檻の外が見張る。
+
+    Attributes:
+        seconds: 時間 [秒]。
+        memory: 檻の中の記憶の和 [バイト]。
+        start: 最初のセルの前に、この Python が持っていた記憶 [バイト]（`processes.unshared`）。
+    """
 
     seconds: float
     memory: int
+    start: int = 0
 
 
 def probe(channel: Channel, question: Question, answers: tuple[Any, ...], bounds: Bounds) -> dict[str, Any]:
@@ -75,23 +83,24 @@ def _child(channel: Channel, question: Question, answers: tuple[Any, ...], bound
         channel.send({"event": "ready", "question": question.id})
         seed = int(channel.receive()["seed"])
         _one_thread()
-        with room(_room(bounds.memory)):
-            claim = collect(question, answers, seed)
-        write_all(outlet, to_json(claim).encode("ascii") + b"\n")
+        with room(_room(bounds)):
+            text = sealed(question, answers, seed)
+        write_all(outlet, text.encode("ascii") + b"\n")
     except BaseException as error:
         write_all(outlet, f"{_FAILED}{type(error).__name__[:60]}\n".encode("ascii", "replace"))
     finally:
         os._exit(0)
 
 
-def _room(limit: int) -> int:
+def _room(bounds: Bounds) -> int:
     """子があと使ってよい記憶 [バイト]。外の見張りより先に、いつも MemoryError になるようにする。
 
     fork の後は、触れたページの写しができて、番地を増やさずに記憶が増える。その分は、はじめから引いておく。
     ファイルを写した分は数えない。ほかのプロセスと分け合うもので、檻の始め方によっても変わるためである。
+    温めた Python は、使っていないページまで初めから持つ。進行役と子のその分は、新しい Python と同じ量とみなす。
     """
     used = sum(processes.unshared(pid) for pid in processes.everyone())
-    return limit * 9 // 10 - used
+    return bounds.memory * 9 // 10 - used + 2 * max(0, bounds.start - _STARTED)
 
 
 def _one_thread() -> None:

@@ -50,12 +50,13 @@ class Prober:
             from tlkit.course.checks import registry
             from tlkit.course.grading.inside.no_gpu import always_say_there_is_none
             from tlkit.course.grading.inside.probe import Bounds, probe
+            from tlkit.course.grading.inside.processes import unshared
 
             self._call = probe
-            most = int(limits["memory_mb"]) * _MEGABYTE
-            self._bounds = {name: Bounds(float(item["seconds"]), most) for name, item in questions.items()}
             always_say_there_is_none()
             self._questions = {name: registry.question(name) for name in questions}
+            most, start = int(limits["memory_mb"]) * _MEGABYTE, unshared(os.getpid())
+            self._bounds = {name: Bounds(float(item["seconds"]), most, start) for name, item in questions.items()}
 
     def probe(self, name: str, namespace: dict[str, Any]) -> None:
         """答えがそろっていれば呼び、そろっていなければそう報告する。"""
