@@ -54,7 +54,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="学級の採点の速さを測ります。")
     parser.add_argument("--tiny", action="store_true", help="数人で、動くことだけを確かめる")
     parser.add_argument("--pupils", type=int, help="学級の人数（既定 200、--tiny では 4）")
-    parser.add_argument("--jobs", default="1,2", help="同時に動かす数（既定 1,2）")
+    parser.add_argument("--jobs", default="1,2,3", help="同時に動かす数（既定 1,2,3）")
     parser.add_argument("--modes", default=",".join(MODES), help=f"檻の始め方（{'、'.join(MODES)}）")
     parser.add_argument("--peers", type=int, help="相手に渡す人数（既定は全員、--tiny では 1。0 なら測らない）")
     parser.add_argument("--whole", action="store_true", help="相手に、合格後のセルも動かさせる（とても長い）")

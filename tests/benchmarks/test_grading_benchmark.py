@@ -45,6 +45,16 @@ def test_durability_script_kills_and_finishes(tmp_path: Path) -> None:
     assert result["kill"]["kills"] >= 1 and result["calm_seconds"] > 0
 
 
+def test_recorded_class_is_graded_within_the_goal_and_as_made() -> None:
+    recorded = json.loads((FOLDER / "results" / "grading.json").read_text(encoding="utf-8"))
+    pupils = recorded["class"]["pupils"]
+    assert pupils == 200 and recorded["hardware"]["cores"] == 2
+    assert min(run["seconds"] for run in recorded["runs"]) <= recorded["goal_seconds"] == 60
+    assert {run["as_expected"] for run in recorded["runs"]} == {pupils}
+    assert {peer["name"] for peer in recorded["peers"]} == {"nbclient", "nbgrader"}
+    assert all(peer["ratio"] < 1 for peer in recorded["peers"])
+
+
 @pytest.mark.parametrize(("name", "option"), [("grading", "--modes"), ("grading_durability", "--only")])
 def test_unknown_choices_are_refused(name: str, option: str) -> None:
     command = [sys.executable, str(FOLDER / f"{name}.py"), option, "nonsense"]
