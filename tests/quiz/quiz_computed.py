@@ -47,9 +47,14 @@ def numbers_in(text: str) -> list[tuple[float, float]]:
     text = _plain(text)
     text = re.sub(rf"({NUMBER})(?:\\times|×)10\^\{{?([-+]?\d+)\}}?", r"\1e\2", text)
     text = re.sub(rf"\\[dt]?frac\{{({NUMBER})\}}\{{({NUMBER})\}}", r"\1/\2", text)
-    text = re.sub(rf"\\sqrt\{{({NUMBER})\}}|√({NUMBER})", lambda m: repr(math.sqrt(_value(m[1] or m[2]))), text)
-    text = re.sub(rf"({NUMBER})/({NUMBER})", lambda m: repr(_value(m[1]) / _value(m[2])), text)
+    text = re.sub(rf"\\sqrt\{{({NUMBER})\}}|√({NUMBER})", lambda m: _exact(math.sqrt(_value(m[1] or m[2]))), text)
+    text = re.sub(rf"({NUMBER})/({NUMBER})", lambda m: _exact(_value(m[1]) / _value(m[2])), text)
     return [(_value(found), _half_unit(found)) for found in re.findall(rf"(?:(?<![\w.)])-)?{NUMBER}", text)]
+
+
+def _exact(value: float) -> str:
+    """分数と √ の値。桁を多く書き、許容差を 0 に近くする（0.2 と書くと、0.25 まで許してしまう）。"""
+    return f"{value:.17e}"
 
 
 def _plain(text: str) -> str:

@@ -145,3 +145,8 @@ def test_helper_formulas_agree_with_values_worked_out_by_hand() -> None:
 
     for expression, value in item_of.items():
         assert fits(eval(expression, dict(NAMESPACE)), value), expression
+
+
+@pytest.mark.parametrize(("value", "text", "fit"), [(0.2, "1/5", True), (0.25, "1/5", False), (0.46, "1/2", False)])
+def test_fractions_of_choices_are_compared_exactly(value: float, text: str, fit: bool) -> None:
+    assert fits(value, text) is fit

@@ -37,7 +37,8 @@ def kd_loss(student_logits: Tensor, teacher_logits: Tensor, *, temperature: floa
         L = (T²/N) Σ_i KL(p_i ‖ q_i) = (T²/N) Σ_i Σ_c p_ic (log p_ic − log q_ic)
         ∂L/∂s_ic = (T/N) (q_ic − p_ic)
 
-    KL の勾配は、T が大きいと約 1/T² に縮む。T² を掛けると、T を変えても正解ラベルの項との釣り合いが大きくは崩れない。
+    KL の勾配は、T が大きいと約 1/T² に縮む。T² を掛けると、T が十分に大きいところでは、
+    勾配の大きさが T によらなくなる。低い T では T とともに大きくなるので、α は T と一緒に選ぶ。
     T → ∞ では ∂L/∂s_ic → ((s_ic − s̄_i) − (t_ic − t̄_i)) / (N C) となり、中心化したロジットの差を合わせることに等しい。
     s̄_i と t̄_i は、クラスについての平均である。
 
