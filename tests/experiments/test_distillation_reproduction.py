@@ -31,6 +31,18 @@ def test_pseudo_labels(script) -> None:
         assert again == pytest.approx(row["accuracy"], abs=NEAR), method
 
 
+def test_withheld_digit(script) -> None:
+    module, stored = script("07_withheld"), results.load("07_withheld")
+    seed = stored.seeds[0]
+    material = module.Material(seed, development=False)
+    (setting,) = (s for s in stored.settings["picked"] if s["temperature"] == 8.0)
+    share = (module.logits_of(material.teacher, material.split.train).argmax(1) == 3).float().mean().item()
+    again = module.measured(material.train(**setting, seed=seed), material, share)
+    (row,) = stored.where(model="distill", temperature=8.0, seed=seed).rows
+    for name in ("accuracy", "accuracy_corrected", "accuracy_on_test"):
+        assert again[name] == pytest.approx(row[name], abs=NEAR), name
+
+
 class TestWithheldParts:
     """バイアスの直し方。3 のロジットだけを動かすので、ほかの数字の間の順位は変わらない。"""
 
