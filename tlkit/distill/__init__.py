@@ -2,6 +2,9 @@
 
 methods.py       生徒モデルの損失（正解ラベルだけ、教師モデルつき）   fitting.py    生徒モデルの学習
 soft_targets.py  教師モデルのロジットの前計算                         footprint.py  大きさ、計算量、時間
+quantization.py  量子化                                               pruning.py    枝刈り
+sweep.py         設定の格子を、再開できる形で並列に測る               _sweep_store.py  その記録
+量子化、枝刈り、格子は `from tlkit.distill.quantization import quantize` のように、モジュールから取り出す。
 """
 
 from tlkit.distill.fitting import fit_distillation, fit_student
