@@ -967,9 +967,7 @@ print(f"検証：αを平均した行の幅 {np.ptp(scores.mean(1)):.4f}、Tを�
 lead = once.difference("accuracy", {"method": "distill"}, {"method": "hard"})
 mine, smoothed = once.by_seed("accuracy", method="distill"), pair.by_seed("accuracy", method="smooth_augment")
 over_smoothing = mean_ci([mine[seed] - smoothed[seed] for seed in mine])  # 種が同じなら、画像もラベルも同じ
-print(
-    f"本番：蒸留 {once.mean('accuracy', method='distill')}、正解ラベル {once.mean('accuracy', method='hard')}"
-)
+print(f"本番：蒸留 {once.mean('accuracy', method='distill')}、正解ラベル {once.mean('accuracy', method='hard')}")
 print(f"　蒸留 − 正解ラベル＋変形 {lead}、蒸留 − ラベル平滑化＋変形 {over_smoothing}")
 assert np.ptp(scores.mean(1)) > 2 * np.ptp(scores.mean(0)), "温度による差が、αによる差より小さくなっています"
 assert lead.mean - lead.half > 0, "選んだ設定の得が確認できません"
