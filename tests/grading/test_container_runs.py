@@ -1,7 +1,9 @@
 """本物のコンテナ（podman）の中で動かす検査。bubblewrap の檻と同じ結果になり、同じように止まること。"""
 
 import dataclasses
+import itertools
 import os
+import secrets
 import subprocess
 import time
 from pathlib import Path
@@ -84,16 +86,21 @@ def test_the_outcome_is_the_same_as_in_bubblewrap(podman, tmp_path):
     assert contained.limit is None and len(contained.claims) >= 4
 
 
-def test_nothing_is_left_after_any_end(podman):
+def test_nothing_is_left_after_any_end(podman, monkeypatch):
+    mark, numbers = secrets.token_hex(6), itertools.count()  # ほかの検査が同時に作るコンテナと、名前で分ける
+    monkeypatch.setattr(container.secrets, "token_hex", lambda _: f"{mark}-{next(numbers)}")
+
+    def mine():
+        return [name for name in _left(podman) if mark in name]
+
     cells = {"a": "import subprocess\nsubprocess.Popen(['sleep', '1000'], start_new_session=True)", "b": "1"}
-    before = set(_left(podman))
     outcome = _run(podman, package(), cells)
-    assert (outcome.limit, outcome.errors) == (None, {})
+    assert (outcome.limit, outcome.errors, mine()) == (None, {}, [])
     with podman.start(package(), SMALL, ("-c", "import time; time.sleep(1000)")) as process:
         family = process.family()
         assert family and all(Path(f"/proc/{pid}").exists() for pid in family)
-        (mine,) = set(_left(podman)) - before
-    assert mine not in _left(podman)
+        assert mine() == [f"tlkit-cage-{mark}-1"]
+    assert mine() == []
     assert not any(_alive(pid) for pid in family)
 
 
