@@ -254,7 +254,7 @@ def test_a_dead_executor_is_told(folder, store):
 
 
 def test_the_tree_of_the_cage_is_made_before_any_thread_starts(folder, store, monkeypatch):
-    """`ast.parse` が二つのスレッドで重ならないように、写しは呼んだスレッドで、仕事より先に作る。"""
+    """写しは、呼んだスレッドで、仕事より先に作る。仕事が、作り終わるのを待つことはない。"""
     seen = []
 
     def run(task):

@@ -9,6 +9,8 @@ import json
 import re
 from typing import Any
 
+from tlkit.course import syntax
+
 _MAGIC_LINE = re.compile(r"^([^\S\n]*)[%!?].*$", re.MULTILINE)  # 空行だけの長いセルで遅くならない形
 _DEFINITION = re.compile(r"^(?:async\s+)?(?:def|class)\s+(\w+)|^(\w+)\s*(?::[^=\n]+)?=(?!=)", re.MULTILINE)
 _CHECK_CALL = re.compile(r"""^[^#\n]*\bcheck\s*\(\s*["']([^"']+)["']""", re.MULTILINE)
@@ -63,7 +65,7 @@ def parse(source: str) -> ast.Module | None:
     """セルの構文木。魔法の命令（% や !）の行は pass に替えて読む。構文が壊れていれば None。"""
     for text in (source, _MAGIC_LINE.sub(r"\1pass", source)):  # 先にそのまま読む。行頭の % は剰余のこともある
         try:
-            return ast.parse(text)
+            return syntax.parse(text)
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             continue
     return None

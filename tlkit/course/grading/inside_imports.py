@@ -9,6 +9,7 @@ import functools
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from tlkit.course import syntax
 from tlkit.course.errors import CourseError
 
 
@@ -26,7 +27,7 @@ def module_file(root: Path, module: str) -> Path | None:
 
 def parse(path: Path) -> ast.Module:
     """Python のファイルを読む。"""
-    return ast.parse(path.read_bytes(), str(path))
+    return syntax.parse(path.read_bytes(), str(path))
 
 
 def imported(tree: ast.AST) -> Iterator[tuple[str, tuple[str, ...]]]:

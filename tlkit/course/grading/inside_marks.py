@@ -8,6 +8,7 @@ import ast
 import importlib.util
 import marshal
 
+from tlkit.course import syntax
 from tlkit.course.errors import CourseError
 
 _ENTRANCE = "course/checks/entrance.py"
@@ -32,10 +33,10 @@ def compiled(source: bytes, name: str, filename: str) -> bytes:
     text = source.decode("utf-8")
     if name == _ENTRANCE:
         text = _declared(text)
-    tree = ast.parse(text, filename)
+    tree = syntax.parse(text, filename)
     if not name.startswith(_COURSE):
         tree = marked(tree)
-    code = compile(tree, filename, "exec", dont_inherit=True)
+    code = syntax.translate(tree, filename)
     head = importlib.util.MAGIC_NUMBER + _UNCHECKED_HASH.to_bytes(4, "little") + importlib.util.source_hash(source)
     return head + marshal.dumps(code)
 
@@ -45,7 +46,7 @@ def marked(tree: ast.Module) -> ast.Module:
     changed: ast.Module = _Marker().visit(tree)
     if any(isinstance(node, ast.Name) and node.id == _NAME for node in ast.walk(changed)):
         place = _after_opening(changed)
-        changed.body[place:place] = ast.parse(_IMPORT).body
+        changed.body[place:place] = syntax.parse(_IMPORT).body
     return ast.fix_missing_locations(changed)
 
 

@@ -3,6 +3,7 @@
 import ast
 from collections.abc import Iterator
 
+from tlkit.course import syntax
 from tlkit.course.grading.assignment import Assignment
 
 _NEVER = frozenset({"tlkit.course", "__future__"})  # 檻の中では、静かなものに替わる（`inside/quiet.py`）
@@ -20,7 +21,7 @@ def modules(assignment: Assignment) -> tuple[str, ...]:
 
 def _imported(source: str) -> Iterator[str]:
     try:
-        tree = ast.parse(source)
+        tree = syntax.parse(source)
     except SyntaxError:  # マジックのあるセル。学習者のセルとして動くときに読み込まれる
         return
     for node in ast.walk(tree):

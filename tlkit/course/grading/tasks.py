@@ -74,10 +74,9 @@ def fresh(task: Task) -> Outcome:
 
 
 def get_ready(slug: str, limits: Limits | None = None) -> None:
-    """檻に見せる写しと、温めた Python を、スレッドを動かす前に作っておく。
+    """檻に見せる写しと、温めた Python を、仕事を始める前に作っておく。
 
-    Python 3.11 の `ast.parse` は、二つのスレッドから同時に呼ぶと SystemError になることがある。
-    写しを作る仕事と、提出を照合する仕事は、どちらも `ast.parse` を使う。
+    いくつもの仕事が、作り終わるのを同時に待つことがないようにする。
 
     Args:
         slug: 演習の名前。
