@@ -106,6 +106,25 @@ def test_the_same_submission_gives_the_same_outcome_however_the_cage_is_started(
     assert [to_json(claim) for claim in plain[0].claims.values()] == [to_json(c) for c in plain[1].claims.values()]
 
 
+ROOM = (
+    "import resource\n"
+    "def room():\n"
+    "    pages = int(open('/proc/self/statm').read().split()[0])\n"
+    "    return resource.getrlimit(resource.RLIMIT_AS)[0] - pages * resource.getpagesize()\n"
+    "def double1(x): return room() / 2**20"
+)
+
+
+def test_an_answer_may_use_as_much_memory_however_the_cage_is_started(zygote, tree):
+    """温めた Python が初めから持つ分で、使える記憶 [MiB] が減らない（減ると、同じ答えが一方だけ MemoryError になる）。"""
+    setup = {"setup": "import torch"}
+    rooms = [
+        run_answers(tree, {**setup, "99-1": ROOM}, SMALL, each).claims["99-1"].data["value"] for each in (zygote, None)
+    ]
+    assert min(rooms) > SMALL.memory_mb / 3
+    assert abs(rooms[0] - rooms[1]) < 16, rooms
+
+
 # 罠 7: 通り道には学習者も書ける。届くものは言い分でしかない
 def test_forged_frames_change_nothing(tree, zygote):
     forged = Claim("99-2", "done", {"value": SEEDS["99-2"] * 2.0})

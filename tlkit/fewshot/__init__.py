@@ -1,4 +1,4 @@
-"""少数事例学習の部品。埋め込みのモデルは `tlkit/models/conv4.py`、MAML は `tlkit/meta/` にある。
+"""少数ショット学習の部品。埋め込みのモデルは `tlkit/models/conv4.py`、MAML は `tlkit/meta/` にある。
 
 splits.py       クラスの分け方（クラスが漏れない）   episodes.py    エピソードの抽選
 prototypes.py   プロトタイプと距離のロジット         protonet.py    プロトタイプネットワーク

@@ -1,4 +1,4 @@
-"""クラスを、訓練、検証、テストに一度だけ分ける。少数事例学習では、画像ではなくクラスが分ける単位である。"""
+"""クラスを、訓練、検証、テストに一度だけ分ける。少数ショット学習では、画像ではなくクラスが分ける単位である。"""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence

@@ -1,6 +1,6 @@
 """バッチ正規化を、渡した集合の統計だけで動かす。移動統計は、読みも書きもしない。
 
-少数事例学習（`tlkit/fewshot/`）とメタ学習（`tlkit/meta/`）は、課題ごとに集合が替わるので、どちらもこれを使う。
+少数ショット学習（`tlkit/fewshot/`）とメタ学習（`tlkit/meta/`）は、課題ごとに集合が替わるので、どちらもこれを使う。
 """
 
 from collections.abc import Iterator
