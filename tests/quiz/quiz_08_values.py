@@ -94,6 +94,6 @@ STUCK17 = START17 - STEPS17 * LR17 * slope(S17, START17)
 AFTER17 = stepped(S17, START17, LR17, int(STEPS17))
 WAYS02, SHOTS02, QUERIES02 = numbers(ITEMS["q08-02"].stem)[:3]
 EPISODES19, POOLED19, POOLED_SPREAD19 = (
-    float(re.search(pattern, ITEMS["q08-19"].stem.replace(",", ""))[1])  # type: ignore[index]
+    float(re.findall(pattern, ITEMS["q08-19"].stem.replace(",", ""))[0])
     for pattern in (r"種ごとに、(\d+)個", r"(\d+)個のエピソードの差", r"標準偏差は([\d.]+\d)")
 )

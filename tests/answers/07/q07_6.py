@@ -1,15 +1,13 @@
 """演習 07-6（蒸留の 1 回の更新を直す）の答え。正しいもの、直し残し、ほかの誤り、ひな形、借り物。"""
 
-import ast
 import contextlib
 import copy
 import functools
-import re
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from answer_kit import borrower, right, untouched, wrong
+from planted_bug import planted, stub_without_its_first_line
 
 import tlkit.distill
 import tlkit.losses
@@ -143,7 +141,6 @@ def two_backward_passes_in_a_closure(student, teacher, batch, optimizer, augment
 
 # ---------------------------------------------------------------- 教材の誤った関数と、その直し残し
 
-SOLUTIONS = Path(__file__).resolve().parents[3] / "solutions" / "07_distillation.py"
 EXPECTED = {  # 直し残した誤り → 診断。複数あれば、先のものが出る
     "views": "separate-augmentation",
     "mode": "teacher-training",
@@ -153,31 +150,14 @@ EXPECTED = {  # 直し残した誤り → 診断。複数あれば、先のも�
 }
 
 
-def planted():
-    """教材が見せる、誤った関数。"""
-    source = SOLUTIONS.read_text(encoding="utf-8")
-    node = next(n for n in ast.parse(source).body if getattr(n, "name", "") == "buggy_step")
-    namespace = {"torch": torch, "F": F, "nn": torch.nn, "Tensor": torch.Tensor, "Callable": object}
-    exec("from __future__ import annotations\n" + ast.unparse(node), namespace)
-    return namespace["buggy_step"], node, source
-
-
 @wrong("separate-augmentation").each
 def the_given_step():
-    return planted()[0]
+    return planted("07_distillation", "buggy_step")
 
 
 @wrong("separate-augmentation").each
 def the_stub_with_its_first_line_removed():
-    """ひな形の残りは、見せた関数の本体と同じである。"""
-    _, node, source = planted()
-    section = source[source.index("def distill_step(") :]
-    lines = re.findall(r"^ *### STUB ?(.*)$", section[: section.index("### END SOLUTION")], re.MULTILINE)
-    first, *rest = ast.parse("\n".join(lines)).body
-    assert isinstance(first, ast.Raise)
-    body = [n for n in node.body if not (isinstance(n, ast.Expr) and isinstance(n.value, ast.Constant))]
-    assert [ast.unparse(n) for n in rest] == [ast.unparse(n) for n in body]
-    return planted()[0]
+    return stub_without_its_first_line("07_distillation", "buggy_step", "distill_step")
 
 
 def with_faults(*faults):

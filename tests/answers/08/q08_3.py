@@ -181,7 +181,9 @@ def puts_the_values_back_in_place(model, sx, sy, qx, qy, *, inner_lr, inner_step
 
 @wrong("buffers-changed")
 def forgets_the_buffers(model, sx, sy, qx, qy, *, inner_lr, inner_steps, first_order=False):
-    change = lambda model, params, x, y: F.cross_entropy(functional_call(model, params, (x,)), y)  # noqa: E731
+    def change(model, params, x, y):
+        return F.cross_entropy(functional_call(model, params, (x,)), y)
+
     answer = varied(inner=change, outer=change)
     return answer(model, sx, sy, qx, qy, inner_lr=inner_lr, inner_steps=inner_steps, first_order=first_order)
 

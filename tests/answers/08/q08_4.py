@@ -160,7 +160,10 @@ def draws_images_with_replacement():
     def part(pool, shots, queries, g):
         half = len(pool) // 2
         mixed = shuffle(pool, g)
-        pick = lambda some, n: some[torch.randint(len(some), (n,), generator=g)]  # noqa: E731
+
+        def pick(some, n):
+            return some[torch.randint(len(some), (n,), generator=g)]
+
         return pick(mixed[:half], shots), pick(mixed[half:], queries)
 
     return varied(part=part)

@@ -1,14 +1,12 @@
 """演習 08-6（メタ蒸留の誤りを直す）の答え。正しいもの、直し残し、ほかの誤り、ひな形、借り物。"""
 
-import ast
 import copy
 import functools
-import re
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from answer_kit import borrower, right, untouched, wrong
+from planted_bug import planted, stub_without_its_first_line
 from torch.func import functional_call, grad
 
 import tlkit.losses
@@ -159,7 +157,6 @@ def on_one_flat_vector(teacher, student, episode, *, inner_lr, inner_steps, temp
 
 # ---------------------------------------------------------------- 教材の誤った関数と、その直し残し
 
-SOLUTIONS = Path(__file__).resolve().parents[3] / "solutions" / "08_meta_learning.py"
 EXPECTED = {  # 直し残した誤り → 診断。複数あれば、先のものが出る
     "query": "query-unadapted",
     "inner": "inner-original",
@@ -169,31 +166,14 @@ EXPECTED = {  # 直し残した誤り → 診断。複数あれば、先のも�
 }
 
 
-def planted():
-    """教材が見せる、誤った関数。"""
-    source = SOLUTIONS.read_text(encoding="utf-8")
-    node = next(n for n in ast.parse(source).body if getattr(n, "name", "") == "buggy_meta_distillation")
-    namespace = {"torch": torch, "F": F, "nn": torch.nn, "Tensor": torch.Tensor}
-    exec("from __future__ import annotations\n" + ast.unparse(node), namespace)
-    return namespace["buggy_meta_distillation"], node, source
-
-
 @wrong("query-unadapted").each
 def the_given_function():
-    return planted()[0]
+    return planted("08_meta_learning", "buggy_meta_distillation")
 
 
 @wrong("query-unadapted").each
 def the_stub_with_its_first_line_removed():
-    """ひな形の残りは、見せた関数の本体と同じである。"""
-    _, node, source = planted()
-    section = source[source.index("def meta_distillation_step(") :]
-    lines = re.findall(r"^ *### STUB ?(.*)$", section[: section.index("### END SOLUTION")], re.MULTILINE)
-    first, *rest = ast.parse("\n".join(lines)).body
-    assert isinstance(first, ast.Raise)
-    body = [n for n in node.body if not (isinstance(n, ast.Expr) and isinstance(n.value, ast.Constant))]
-    assert [ast.unparse(n) for n in rest] == [ast.unparse(n) for n in body]
-    return planted()[0]
+    return stub_without_its_first_line("08_meta_learning", "buggy_meta_distillation", "meta_distillation_step")
 
 
 def with_faults(*faults):
